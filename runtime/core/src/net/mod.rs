@@ -1,0 +1,2 @@
+//! The network stack and its sockets.
+pub mod device;
