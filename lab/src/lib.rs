@@ -1,1 +1,35 @@
+//! A real Xen with a Debian dom0, under QEMU, as a library.
+//!
+//! Everything comes from the machine's own package sources: Xen, dom0's kernel
+//! and the tools are downloaded once with apt, checked, and put together into a
+//! small dom0 that lives in memory. No hardware virtualisation and no root are
+//! needed: QEMU's software emulation of AMD's SVM is enough for Xen to run PVH
+//! and HVM guests.
+//!
+//! ```no_run
+//! # fn main() -> lab::Result<()> {
+//! use std::time::Duration;
+//! let progress = |line: &str| eprintln!("{line}");
+//! let prepared = lab::Lab::prepare(&lab::Options::default(), &progress)?;
+//! let dom0 = prepared.boot(&lab::BootOptions::default(), &progress)?;
+//! let output = dom0.run("xl info | grep xen_version", Duration::from_secs(10))?;
+//! print!("{}", output.stdout_text());
+//! dom0.shut_down()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! docs/decisions/lab.md says why it is built this way.
+#![forbid(unsafe_code)]
 
+mod boot;
+mod dom0;
+mod error;
+pub mod network;
+pub mod packages;
+mod prepare;
+
+pub use boot::{BootOptions, HostForward};
+pub use dom0::{Dom0, Follower, Output};
+pub use error::{Diagnosis, Error, Result};
+pub use prepare::{Lab, Options, Prepared, requirements};

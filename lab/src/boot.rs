@@ -1,0 +1,55 @@
+//! How a prepared lab is booted.
+
+use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
+
+/// The machine to boot, and how long it may take.
+#[derive(Debug, Clone)]
+pub struct BootOptions {
+    /// RAM of the whole machine in MiB; what dom0 and Xen leave is for guests.
+    pub memory_mib: u32,
+    /// RAM of dom0 in MiB.
+    pub dom0_memory_mib: u32,
+    /// Processors of the whole machine. dom0 has one virtual processor.
+    pub processors: u32,
+    /// TCP ports of 127.0.0.1 that reach guests.
+    pub host_forwards: Vec<HostForward>,
+    /// The QEMU to use instead of the one the lab chooses.
+    pub qemu: Option<PathBuf>,
+    /// More words for Xen's command line.
+    pub xen_arguments: String,
+    /// More arguments for QEMU.
+    pub qemu_arguments: Vec<String>,
+    /// A folder that receives the logs (Xen's console, QEMU's output and every
+    /// guest's console) when the machine ends.
+    pub keep_logs: Option<PathBuf>,
+    /// How long the boot may take.
+    pub time_limit: Duration,
+}
+
+impl Default for BootOptions {
+    fn default() -> Self {
+        Self {
+            memory_mib: 2048,
+            dom0_memory_mib: 512,
+            processors: 2,
+            host_forwards: Vec::new(),
+            qemu: None,
+            xen_arguments: String::new(),
+            qemu_arguments: Vec::new(),
+            keep_logs: None,
+            time_limit: Duration::from_secs(300),
+        }
+    }
+}
+
+/// A TCP port of 127.0.0.1 that reaches a guest through dom0's bridge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostForward {
+    /// The port on 127.0.0.1.
+    pub host_port: u16,
+    /// The guest's address; [`network::FIRST_GUEST`](crate::network::FIRST_GUEST)
+    /// for the first guest that asked DHCP.
+    pub guest_address: Ipv4Addr,
+    /// The port the guest listens on.
+    pub guest_port: u16,
+}
