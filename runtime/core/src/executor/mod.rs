@@ -1,0 +1,114 @@
+//! A single-threaded executor: tasks are spawned at any time, need not be `Send`, and are
+//! polled only when something woke them.
+//!
+//! Fairness: each round polls every task that was ready when the round began once, then lets
+//! the platform dispatch its events. A task that keeps waking itself costs the others one poll
+//! per round and never keeps a device waiting.
+//!
+//! The executor itself never panics on anything a task does; a panic inside a task is the
+//! guest's panic (there is nothing to unwind with).
+
+mod tasks;
+mod timers;
+
+pub(crate) use tasks::Tasks;
+pub use tasks::{Aborted, JoinHandle};
+pub(crate) use timers::{TimerId, Timers};
+
+use alloc::rc::Rc;
+use core::future::Future;
+use core::pin::pin;
+use core::task::{Context as TaskContext, Poll};
+
+use crate::context::{self, Context};
+use crate::cpu_local;
+use crate::platform::Platform;
+
+/// Runs `main` and everything it spawns until `main` is done; then drops the tasks that are
+/// left and returns its output.
+///
+/// While nothing is ready the platform idles until the next timer.
+pub fn run<F: Future>(platform: &'static dyn Platform, main: F) -> F::Output {
+    let context = Rc::new(Context::new(platform));
+    let running = Running::start(&context);
+    let output = drive(&context, main);
+    running.stop();
+    output
+}
+
+/// Starts `future` as a task of its own. Dropping the handle leaves the task running.
+///
+/// # Panics
+/// Outside of a running runtime.
+pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future + 'static,
+{
+    context::current().tasks.spawn(future)
+}
+
+/// Lets every other ready task run, and the platform dispatch its events, before going on.
+pub async fn yield_now() {
+    let mut yielded = false;
+    core::future::poll_fn(|task| {
+        if yielded {
+            return Poll::Ready(());
+        }
+        yielded = true;
+        task.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+fn drive<F: Future>(context: &Context, main: F) -> F::Output {
+    let mut main = pin!(main);
+    let main_waker = context.tasks.main_waker();
+    main_waker.wake_by_ref();
+    loop {
+        context.timers.borrow_mut().expire(context.now());
+        let mut output = None;
+        context.tasks.poll_ready(|| {
+            if let Poll::Ready(ready) = main
+                .as_mut()
+                .poll(&mut TaskContext::from_waker(&main_waker))
+            {
+                output = Some(ready);
+            }
+            output.is_some()
+        });
+        if let Some(output) = output {
+            return output;
+        }
+        context.platform.dispatch_events();
+        if !context.tasks.any_ready() {
+            let deadline = context.timers.borrow().next_deadline();
+            context
+                .platform
+                .idle(deadline.map(|deadline| deadline.duration_since_boot()));
+            context.platform.dispatch_events();
+        }
+    }
+}
+
+/// The runtime is the current one of this CPU for as long as this exists.
+struct Running {
+    context: Rc<Context>,
+    previous: Option<Rc<Context>>,
+}
+
+impl Running {
+    fn start(context: &Rc<Context>) -> Self {
+        Self {
+            context: context.clone(),
+            previous: cpu_local::replace(Some(context.clone())),
+        }
+    }
+
+    /// Ends what is left while it can still reach its runtime.
+    fn stop(self) {
+        self.context.tasks.clear();
+        self.context.stack.clear();
+        cpu_local::replace(self.previous);
+    }
+}
