@@ -1,1 +1,24 @@
+//! Builds rekernel guests and boots them: the library behind `cargo rekernel`.
+//!
+//! The order of a run is the order of the modules: [`arguments`] says what is wanted,
+//! [`package`] finds the crate, [`build`] makes the bootable ELF, [`qemu`] or [`xen`]
+//! boots it, [`console`] understands what the guest prints, and [`crash`] turns the
+//! addresses of a crash into functions and lines with [`symbolize`].
+//!
+//! `xtask` boots its test guests through the same modules, so that what is tested is
+//! what users run.
 
+#![forbid(unsafe_code)]
+
+pub mod arguments;
+pub mod build;
+pub mod console;
+pub mod crash;
+pub mod interrupt;
+pub mod package;
+pub mod ports;
+pub mod progress;
+pub mod qemu;
+pub mod run;
+pub mod symbolize;
+pub mod xen;

@@ -1,1 +1,19 @@
-fn main() {}
+//! `cargo rekernel`: see `cargo rekernel --help`.
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use cargo_rekernel::arguments::{self, Command};
+use cargo_rekernel::{build, progress, run};
+
+fn main() -> ExitCode {
+    let outcome = match arguments::parse() {
+        Command::Build(arguments) => build::command(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Run(arguments) => run::command(&arguments),
+    };
+    outcome.unwrap_or_else(|error| {
+        progress::error(&format!("{error:#}"));
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,97 @@
+//! The report of a crashed guest, collected while its console is read.
+
+use std::path::Path;
+
+use crate::console::{Event, Fault, FaultKind};
+use crate::symbolize::Symbolizer;
+
+/// What the console said about a crash so far.
+#[derive(Clone, Debug, Default)]
+pub struct CrashReport {
+    fault: Option<Fault>,
+    frames: Vec<u64>,
+}
+
+/// More frames than this are of no use to a reader (a stack overflow has thousands).
+const MOST_FRAMES: usize = 64;
+
+impl CrashReport {
+    /// Takes note of a line's event.
+    pub fn note(&mut self, event: &Event) {
+        match event {
+            // The first fault is the cause; what follows may be its consequence.
+            Event::Fault(fault) if self.fault.is_none() => self.fault = Some(fault.clone()),
+            Event::Frame(address) if self.fault.is_some() && self.frames.len() < MOST_FRAMES => {
+                self.frames.push(*address);
+            }
+            _ => {}
+        }
+    }
+
+    /// The guest's own message, where it gave one.
+    pub fn message(&self) -> Option<&str> {
+        self.fault.as_ref().map(|fault| fault.message.as_str())
+    }
+
+    /// The backtrace with functions and lines from the unstripped ELF, or with bare
+    /// addresses and the reason where there are no symbols. Empty without frames.
+    pub fn backtrace(&self, debug: &Path) -> String {
+        if self.frames.is_empty() {
+            return String::new();
+        }
+        let kind = self
+            .fault
+            .as_ref()
+            .map_or(FaultKind::Panic, |fault| fault.kind);
+        match Symbolizer::open(debug) {
+            Ok(symbolizer) => symbolizer.backtrace(kind, &self.frames).join("\n"),
+            Err(error) => {
+                let addresses = self
+                    .frames
+                    .iter()
+                    .enumerate()
+                    .map(|(n, address)| format!("{n:>4}: {address:#x}"));
+                format!("({error:#})\n{}", addresses.collect::<Vec<_>>().join("\n"))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::console::understand;
+
+    #[test]
+    fn the_first_fault_and_its_frames_make_the_report() {
+        let mut report = CrashReport::default();
+        let console = [
+            " #0 0xdead",
+            "rekernel: panic at src/main.rs:3:5: boom",
+            "rekernel: backtrace",
+            " #0 0x100010",
+            " #1 0x100020",
+            "rekernel: panic at elsewhere:1:1: second",
+            "rekernel: crash",
+        ];
+        for line in console {
+            if let Some(event) = understand(line) {
+                report.note(&event);
+            }
+        }
+        assert_eq!(report.message(), Some("panic at src/main.rs:3:5: boom"));
+        assert_eq!(report.frames, [0x10_0010, 0x10_0020]);
+        let trace = report.backtrace(Path::new("/nonexistent.debug"));
+        assert!(
+            trace.contains("/nonexistent.debug") && trace.contains("   1: 0x100020"),
+            "{trace}"
+        );
+    }
+
+    #[test]
+    fn no_crash_no_report() {
+        let report = CrashReport::default();
+        assert_eq!(report.message(), None);
+        assert_eq!(report.backtrace(Path::new("/nonexistent.debug")), "");
+    }
+}

@@ -1,0 +1,217 @@
+//! The command line that makes QEMU a host for one guest.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+
+use super::Accelerator;
+use crate::ports::Forward;
+
+/// The machines a guest boots on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Machine {
+    /// A PC of the nineties: virtio over PCI
+    Pc,
+    /// A PC with PCI Express: virtio over PCI
+    Q35,
+    /// A minimal machine without PCI: virtio over memory-mapped registers
+    Microvm,
+}
+
+impl Machine {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Pc, Self::Q35, Self::Microvm];
+
+    /// The name QEMU knows it by.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pc => "pc",
+            Self::Q35 => "q35",
+            Self::Microvm => "microvm",
+        }
+    }
+
+    fn options(self) -> &'static str {
+        match self {
+            Self::Pc => "pc",
+            Self::Q35 => "q35",
+            // Without ACPI, QEMU names the virtio devices on the guest's command line.
+            Self::Microvm => "microvm,acpi=off",
+        }
+    }
+
+    fn network_device(self) -> &'static str {
+        match self {
+            Self::Pc | Self::Q35 => "virtio-net-pci,netdev=network,romfile=",
+            Self::Microvm => "virtio-net-device,netdev=network",
+        }
+    }
+}
+
+/// What the guest's network card is connected to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// No card at all.
+    Absent,
+    /// A network of QEMU's own with DHCP and DNS, and forwarded ports of this machine.
+    User(Vec<Forward>),
+    /// A cable with nobody at the other end.
+    Silent,
+}
+
+/// A guest and the machine it gets.
+#[derive(Clone, Debug)]
+pub struct Configuration {
+    /// The guest's ELF.
+    pub kernel: PathBuf,
+    /// The machine.
+    pub machine: Machine,
+    /// What runs the instructions.
+    pub accelerator: Accelerator,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Keys for the guest's command line.
+    pub append: Vec<String>,
+    /// The network.
+    pub link: Link,
+    /// Further arguments for QEMU, at the end.
+    pub extra: Vec<String>,
+}
+
+impl Configuration {
+    /// A guest on a `q35` with 64 MiB and no network.
+    pub fn new(kernel: &Path, accelerator: Accelerator) -> Self {
+        Self {
+            kernel: kernel.to_owned(),
+            machine: Machine::Q35,
+            accelerator,
+            memory_mib: 64,
+            append: Vec::new(),
+            link: Link::Absent,
+            extra: Vec::new(),
+        }
+    }
+
+    /// QEMU's arguments.
+    pub fn arguments(&self) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = Vec::new();
+        let mut add = |name: &str, value: &str| {
+            arguments.push(name.into());
+            if !value.is_empty() {
+                arguments.push(value.into());
+            }
+        };
+        add("-machine", self.machine.options());
+        add("-accel", self.accelerator.name());
+        add("-cpu", self.accelerator.cpu());
+        add("-m", &self.memory_mib.to_string());
+        add("-nodefaults", "");
+        add("-display", "none");
+        add("-no-reboot", "");
+        // The serial port and the debug port, at which faults of the boot code are told,
+        // share one stream, so that their lines keep their order.
+        add("-chardev", "stdio,id=console,mux=on,signal=off");
+        add("-serial", "chardev:console");
+        add("-device", "isa-debugcon,iobase=0xe9,chardev=console");
+        // How the guest tells its end, and whether it was a good one.
+        add("-device", "isa-debug-exit,iobase=0xf4,iosize=4");
+        match &self.link {
+            Link::Absent => {}
+            Link::User(forwards) => {
+                add("-netdev", &user_network(forwards));
+                add("-device", self.machine.network_device());
+            }
+            Link::Silent => {
+                add("-netdev", "hubport,id=network,hubid=0");
+                add("-device", self.machine.network_device());
+            }
+        }
+        if self.machine == Machine::Microvm {
+            add("-global", "virtio-mmio.force-legacy=false");
+        }
+        if !self.append.is_empty() {
+            add("-append", &self.append.join(" "));
+        }
+        arguments.push("-kernel".into());
+        arguments.push(self.kernel.clone().into());
+        arguments.extend(self.extra.iter().map(OsString::from));
+        arguments
+    }
+}
+
+/// QEMU's network for one guest; it gives the guest 10.0.2.15 by DHCP.
+fn user_network(forwards: &[Forward]) -> String {
+    let mut network = String::from("user,id=network");
+    for forward in forwards {
+        let protocol = forward.service.protocol.name();
+        let (host, guest) = (forward.host_port, forward.service.port);
+        network.push_str(&format!(",hostfwd={protocol}:127.0.0.1:{host}-:{guest}"));
+    }
+    network
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::package::{Protocol, Service};
+
+    fn line(configuration: &Configuration) -> String {
+        let words: Vec<_> = configuration
+            .arguments()
+            .iter()
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect();
+        words.join(" ")
+    }
+
+    #[test]
+    fn ports_lead_from_loopback_into_the_guest() {
+        let service = Service {
+            protocol: Protocol::Udp,
+            port: 53,
+        };
+        let forwards = vec![Forward {
+            host_port: 8080,
+            service,
+        }];
+        let guest = Configuration {
+            link: Link::User(forwards),
+            ..Configuration::new(Path::new("/g"), Accelerator::Tcg)
+        };
+        let line = line(&guest);
+        assert!(
+            line.contains("user,id=network,hostfwd=udp:127.0.0.1:8080-:53"),
+            "{line}"
+        );
+        assert!(line.contains("virtio-net-pci"), "{line}");
+    }
+
+    #[test]
+    fn a_microvm_has_no_pci() {
+        let guest = Configuration {
+            machine: Machine::Microvm,
+            link: Link::Silent,
+            append: vec!["ip=dhcp".to_owned(), "log=debug".to_owned()],
+            ..Configuration::new(Path::new("/g"), Accelerator::Tcg)
+        };
+        let line = line(&guest);
+        assert!(
+            line.contains("virtio-net-device") && !line.contains("pci"),
+            "{line}"
+        );
+        assert!(
+            line.contains("-append ip=dhcp log=debug -kernel /g"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn without_network_there_is_no_card() {
+        let line = line(&Configuration::new(Path::new("/g"), Accelerator::Kvm));
+        assert!(
+            !line.contains("netdev") && line.contains("-cpu host"),
+            "{line}"
+        );
+    }
+}

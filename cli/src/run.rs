@@ -1,0 +1,240 @@
+//! `cargo rekernel run`: build, boot, watch, and say how it ended.
+
+use std::io::{Write, stdout};
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use crate::arguments::{Host, RunArguments};
+use crate::build::{self, Guest};
+use crate::console::{Event, understand};
+use crate::crash::CrashReport;
+use crate::ports::Forward;
+use crate::progress::{self, Took, status};
+use crate::qemu::{Accelerator, Configuration, End, Link, Next, Qemu, RunningGuest};
+use crate::{interrupt, package, ports, xen};
+
+/// Runs a guest until it ends or the user ends it. The exit code is a failure where it crashed.
+///
+/// # Errors
+/// Where it could not be built or booted.
+pub fn command(arguments: &RunArguments) -> Result<ExitCode> {
+    interrupt::watch()?;
+    let package = package::find(
+        arguments.build.package_name(),
+        arguments.build.manifest_path.as_deref(),
+    )?;
+    // What would fail only after the build is checked before it.
+    let forwards = ports::plan(&package.settings.forward, arguments.port)?;
+    ports::check(&forwards)?;
+    match arguments.on {
+        Host::Qemu => under_qemu(arguments, &package, forwards),
+        Host::Xen => xen::run(arguments, &package, &forwards),
+    }
+}
+
+fn under_qemu(
+    arguments: &RunArguments,
+    package: &package::Package,
+    forwards: Vec<Forward>,
+) -> Result<ExitCode> {
+    let qemu = Qemu::ensure()?;
+    let (built, accelerator) = thread::scope(|scope| {
+        let accelerator = scope.spawn(|| Accelerator::choose(&qemu));
+        (build::build(package), accelerator.join())
+    });
+    let guest = built.map_err(or_interrupted)?;
+    let accelerator =
+        accelerator.map_err(|_| anyhow!("the test of the accelerator was lost"))??;
+    let configuration = Configuration {
+        machine: arguments.machine,
+        memory_mib: arguments.memory,
+        append: arguments.append.clone(),
+        link: Link::User(forwards.clone()),
+        ..Configuration::new(&guest.elf, accelerator)
+    };
+    let how = match accelerator {
+        Accelerator::Kvm => "with KVM",
+        Accelerator::Tcg => "in software emulation",
+    };
+    let (machine, memory) = (arguments.machine.name(), arguments.memory);
+    status(
+        "Booting",
+        &format!(
+            "{} on {machine}, {memory} MiB, QEMU {} {how}",
+            package.name, qemu.version
+        ),
+    );
+    let mut running = RunningGuest::boot(&qemu, &configuration)?;
+    let mut watcher = Watcher::new(&guest, &forwards);
+    loop {
+        if interrupt::requested() {
+            running.stop()?;
+            status(
+                "Ended",
+                &format!(
+                    "{} after {}, as you asked",
+                    package.name,
+                    Took(running.elapsed())
+                ),
+            );
+            return Ok(ExitCode::SUCCESS);
+        }
+        match running.next(Duration::from_millis(50)) {
+            Next::Line(line) => watcher.line(&line.text, line.after),
+            Next::Silence => {}
+            Next::Closed => break,
+        }
+    }
+    let end = running
+        .ended(Duration::from_secs(10))?
+        .context("QEMU closed the console but does not end")?;
+    match end {
+        End::PowerOff => Ok(watcher.powered_off(running.elapsed())),
+        End::Crash => Ok(watcher.crashed("it reported a crash")),
+        End::Reset => {
+            Ok(watcher.crashed("the machine was reset without a word, as after a triple fault"))
+        }
+        End::Qemu(said) => bail!("QEMU failed: {said}"),
+    }
+}
+
+/// The build's own error, unless the user interrupted it.
+pub(crate) fn or_interrupted(error: anyhow::Error) -> anyhow::Error {
+    if interrupt::requested() {
+        anyhow!("interrupted")
+    } else {
+        error
+    }
+}
+
+/// Shows the console of a running guest and collects what it says about itself.
+pub(crate) struct Watcher<'a> {
+    guest: &'a Guest,
+    forwards: &'a [Forward],
+    report: CrashReport,
+}
+
+impl<'a> Watcher<'a> {
+    pub(crate) fn new(guest: &'a Guest, forwards: &'a [Forward]) -> Self {
+        Self {
+            guest,
+            forwards,
+            report: CrashReport::default(),
+        }
+    }
+
+    /// Takes a line of the console, printed `after` the start of the boot.
+    pub(crate) fn line(&mut self, text: &str, after: Duration) {
+        // Whoever closed our output does not want it; the guest goes on.
+        let _ = writeln!(stdout(), "{text}");
+        let Some(event) = understand(text) else {
+            return;
+        };
+        if let Event::Ready { place, after: own } = &event {
+            let own = own
+                .map(|own| format!(", {} after its entry", Took(own)))
+                .unwrap_or_default();
+            status(
+                "Ready",
+                &format!(
+                    "{}, {} after the start{own}; Ctrl-C ends it",
+                    reach(place, self.forwards),
+                    Took(after)
+                ),
+            );
+        }
+        self.report.note(&event);
+    }
+
+    pub(crate) fn powered_off(&self, after: Duration) -> ExitCode {
+        status(
+            "Ended",
+            &format!(
+                "{} powered itself off after {}",
+                self.guest.package.name,
+                Took(after)
+            ),
+        );
+        ExitCode::SUCCESS
+    }
+
+    /// Reports a crash: the guest's message, else `otherwise`, then the backtrace.
+    pub(crate) fn crashed(&self, otherwise: &str) -> ExitCode {
+        let message = self.report.message().unwrap_or(otherwise);
+        progress::error(&format!(
+            "guest {} crashed: {message}",
+            self.guest.package.name
+        ));
+        let backtrace = self.report.backtrace(&self.guest.debug);
+        if !backtrace.is_empty() {
+            eprintln!("backtrace:\n{backtrace}");
+        }
+        ExitCode::FAILURE
+    }
+}
+
+/// How this machine reaches what the guest calls `place`: a URL keeps its scheme and path,
+/// with the forwarded port for its authority.
+fn reach(place: &str, forwards: &[Forward]) -> String {
+    let url = place.split_once("://").and_then(|(scheme, rest)| {
+        let (authority, path) = rest
+            .split_once('/')
+            .map_or((rest, String::new()), |(a, p)| (a, format!("/{p}")));
+        let port = authority
+            .rsplit_once(':')
+            .and_then(|(_, port)| port.parse::<u16>().ok());
+        let guest_port = port.unwrap_or(if scheme == "https" { 443 } else { 80 });
+        let forward = forwards
+            .iter()
+            .find(|forward| forward.service.port == guest_port)?;
+        Some(format!("{scheme}://127.0.0.1:{}{path}", forward.host_port))
+    });
+    url.unwrap_or_else(|| {
+        let ports = forwards.iter().map(|forward| {
+            format!(
+                "{} 127.0.0.1:{}",
+                forward.service.protocol.name(),
+                forward.host_port
+            )
+        });
+        std::iter::once(place.to_owned())
+            .chain(ports)
+            .collect::<Vec<_>>()
+            .join(", ")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::package::{Protocol, Service};
+
+    #[test]
+    fn a_url_is_given_the_forwarded_port() {
+        let service = Service {
+            protocol: Protocol::Tcp,
+            port: 80,
+        };
+        let forwards = [Forward {
+            host_port: 8080,
+            service,
+        }];
+        assert_eq!(
+            reach("http://10.0.2.15:80/", &forwards),
+            "http://127.0.0.1:8080/"
+        );
+        assert_eq!(
+            reach("http://[fec0::1]/a/b", &forwards),
+            "http://127.0.0.1:8080/a/b"
+        );
+        assert_eq!(
+            reach("http://10.0.2.15:81/", &forwards),
+            "http://10.0.2.15:81/, tcp 127.0.0.1:8080"
+        );
+        assert_eq!(reach("echo", &forwards), "echo, tcp 127.0.0.1:8080");
+        assert_eq!(reach("echo", &[]), "echo");
+    }
+}

@@ -1,0 +1,297 @@
+//! Running a guest on a real Xen: the lab is booted for the purpose, dom0 creates the
+//! guest with `xl`, and the port of this machine leads through dom0's bridge.
+
+use std::process::ExitCode;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use lab::{BootOptions, Dom0, HostForward, Lab, Options, network};
+
+use crate::arguments::RunArguments;
+use crate::build::{self, Guest};
+use crate::interrupt;
+use crate::package::{Package, Protocol};
+use crate::ports::Forward;
+use crate::progress::{Took, status, warning};
+use crate::run::{Watcher, or_interrupted};
+
+/// `cargo rekernel run --on xen`.
+///
+/// # Errors
+/// Where the guest cannot be built, the lab cannot be set up, or `xl` refuses the guest.
+pub fn run(arguments: &RunArguments, package: &Package, forwards: &[Forward]) -> Result<ExitCode> {
+    let options = BootOptions {
+        host_forwards: host_forwards(arguments, forwards),
+        ..BootOptions::default()
+    };
+    let (built, dom0) = thread::scope(|scope| {
+        let dom0 = scope.spawn(|| boot_lab(&options));
+        (build::build(package), dom0.join())
+    });
+    let guest = built.map_err(or_interrupted)?;
+    let dom0 = dom0.map_err(|_| anyhow!("the lab was lost"))??;
+    watch(arguments, &guest, forwards, &dom0)
+}
+
+/// The configuration of one guest for `xl create`.
+#[derive(Clone, Debug)]
+pub struct GuestConfiguration {
+    /// The guest's name, unique on its host.
+    pub name: String,
+    /// Path of the ELF in dom0.
+    pub kernel: String,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Keys for the guest's command line.
+    pub append: Vec<String>,
+    /// One entry per network interface, as xl's `vif` takes it.
+    pub interfaces: Vec<String>,
+    /// What xl does with a crashed guest: `preserve` or `destroy`.
+    pub on_crash: &'static str,
+}
+
+impl GuestConfiguration {
+    /// The text of the file.
+    pub fn text(&self) -> String {
+        let interfaces: Vec<_> = self
+            .interfaces
+            .iter()
+            .map(|interface| quoted(interface))
+            .collect();
+        format!(
+            "type = \"pvh\"\nname = {}\nkernel = {}\nmemory = {}\nvcpus = 1\ncmdline = {}\nvif = [ {} ]\n\
+             on_poweroff = \"destroy\"\non_reboot = \"restart\"\non_crash = {}\n",
+            quoted(&self.name),
+            quoted(&self.kernel),
+            self.memory_mib,
+            quoted(&self.append.join(" ")),
+            interfaces.join(", "),
+            quoted(self.on_crash),
+        )
+    }
+}
+
+/// A string as xl's configuration reader takes it.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// Prepares and boots the lab, saying each step.
+///
+/// # Errors
+/// The lab's own: they say what is missing, or what was waited for and what was seen.
+pub fn boot_lab(options: &BootOptions) -> Result<Dom0> {
+    let progress = |line: &str| status("Lab", line);
+    let requirements = lab::requirements();
+    let why = "a real Xen is booted under QEMU, with a dom0 made from the distribution's packages";
+    lab::packages::ensure(&requirements, why, &progress)?;
+    let prepared = Lab::prepare(&Options::default(), &progress)?;
+    status(
+        "Booting",
+        &format!(
+            "Xen {} and its dom0 (about a minute)",
+            prepared.xen_version()
+        ),
+    );
+    let started = Instant::now();
+    let dom0 = prepared.boot(options, &progress)?;
+    status(
+        "Booted",
+        &format!("Xen and dom0 in {}", Took(started.elapsed())),
+    );
+    Ok(dom0)
+}
+
+fn host_forwards(arguments: &RunArguments, forwards: &[Forward]) -> Vec<HostForward> {
+    let address = arguments.append.iter().find_map(|key| {
+        let address = key.strip_prefix("ip=")?;
+        address.split('/').next()?.parse().ok()
+    });
+    let guest_address = address.unwrap_or(network::FIRST_GUEST);
+    let (tcp, udp): (Vec<&Forward>, Vec<&Forward>) = forwards
+        .iter()
+        .partition(|forward| forward.service.protocol == Protocol::Tcp);
+    for forward in udp {
+        warning(&format!(
+            "udp port {} is not forwarded to a guest on Xen: only TCP is",
+            forward.host_port
+        ));
+    }
+    let tcp = tcp.into_iter();
+    tcp.map(|forward| HostForward {
+        host_port: forward.host_port,
+        guest_address,
+        guest_port: forward.service.port,
+    })
+    .collect()
+}
+
+/// Creates the guest and shows its console until it or the user ends it.
+fn watch(
+    arguments: &RunArguments,
+    guest: &Guest,
+    forwards: &[Forward],
+    dom0: &Dom0,
+) -> Result<ExitCode> {
+    let name = &guest.package.name;
+    let configuration = GuestConfiguration {
+        name: name.clone(),
+        kernel: format!("/guests/{name}"),
+        memory_mib: arguments.memory,
+        append: arguments.append.clone(),
+        interfaces: vec![format!("bridge={}", network::BRIDGE)],
+        on_crash: "preserve",
+    };
+    dom0.copy_in(&guest.elf, &configuration.kernel)?;
+    dom0.write(
+        &format!("/guests/{name}.cfg"),
+        configuration.text().as_bytes(),
+    )?;
+    let (sender, lines) = channel();
+    let _follower = dom0.follow_guest_console(name, move |line| {
+        // Nobody listens any more once the guest has been judged.
+        let _ = sender.send((line.to_owned(), Instant::now()));
+    });
+    status(
+        "Creating",
+        &format!("{name} with xl, {} MiB", arguments.memory),
+    );
+    let creating = Instant::now();
+    step(
+        dom0,
+        &format!("xl create -p -q '/guests/{name}.cfg'"),
+        Duration::from_secs(60),
+    )?;
+    let created = creating.elapsed();
+    let started = Instant::now();
+    step(
+        dom0,
+        &format!("xl unpause '{name}'"),
+        Duration::from_secs(30),
+    )?;
+    status(
+        "Booting",
+        &format!("{name} (xl create took {})", Took(created)),
+    );
+    let mut watcher = Watcher::new(guest, forwards);
+    let mut asked = Instant::now();
+    loop {
+        if interrupt::requested() {
+            status(
+                "Ended",
+                &format!("{name} after {}, as you asked", Took(started.elapsed())),
+            );
+            return Ok(ExitCode::SUCCESS);
+        }
+        match lines.recv_timeout(Duration::from_millis(50)) {
+            Ok((line, at)) => watcher.line(&line, at.saturating_duration_since(started)),
+            Err(RecvTimeoutError::Disconnected) => bail!("the console of {name} was lost"),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if asked.elapsed() < ASK_EVERY {
+            continue;
+        }
+        asked = Instant::now();
+        let state = state(dom0, name)?;
+        if state != State::Alive {
+            // What it said last is still on its way.
+            while let Ok((line, at)) = lines.recv_timeout(Duration::from_millis(500)) {
+                watcher.line(&line, at.saturating_duration_since(started));
+            }
+            return Ok(match state {
+                State::Gone => watcher.powered_off(started.elapsed()),
+                _ => watcher.crashed("it reported a crash to Xen, or Xen ended it"),
+            });
+        }
+    }
+}
+
+/// How often xl is asked for the guest's state; each question costs dom0 a moment.
+const ASK_EVERY: Duration = Duration::from_secs(2);
+
+/// What xl knows about a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Alive,
+    Crashed,
+    Gone,
+}
+
+fn state(dom0: &Dom0, name: &str) -> Result<State> {
+    let output = dom0.run(&format!("xl list '{name}'"), Duration::from_secs(30))?;
+    Ok(if output.success() {
+        state_of(&output.stdout_text())
+    } else {
+        State::Gone
+    })
+}
+
+/// Reads the state column of `xl list`: `r-----` and the like, with `c` for crashed and
+/// `s` for shut down.
+fn state_of(listing: &str) -> State {
+    let columns = listing
+        .lines()
+        .last()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let flags = columns
+        .as_ref()
+        .and_then(|columns| columns.iter().rev().nth(1))
+        .copied()
+        .unwrap_or("");
+    if flags.contains('c') {
+        State::Crashed
+    } else {
+        State::Alive
+    }
+}
+
+/// A command in dom0 that must succeed.
+fn step(dom0: &Dom0, command: &str, limit: Duration) -> Result<()> {
+    let output = dom0
+        .run_merged(command, limit)
+        .with_context(|| format!("`{command}` in dom0"))?;
+    if !output.success() {
+        bail!(
+            "`{command}` in dom0 failed with status {}: {}",
+            output.status,
+            output.stdout_text().trim()
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_is_what_xl_reads() {
+        let configuration = GuestConfiguration {
+            name: "http".to_owned(),
+            kernel: "/guests/http".to_owned(),
+            memory_mib: 16,
+            append: vec!["ip=dhcp".to_owned(), "motto=\"a\\b\"".to_owned()],
+            interfaces: vec!["bridge=xenbr0".to_owned()],
+            on_crash: "preserve",
+        };
+        let text = configuration.text();
+        assert!(
+            text.contains("cmdline = \"ip=dhcp motto=\\\"a\\\\b\\\"\"\n"),
+            "{text}"
+        );
+        assert!(text.contains("vif = [ \"bridge=xenbr0\" ]\n"), "{text}");
+    }
+
+    #[test]
+    fn the_state_column_tells_a_crash() {
+        let listing = |flags: &str| {
+            format!(
+                "Name   ID   Mem VCPUs\tState\tTime(s)\nhttp    3    64     1     {flags}       0.4\n"
+            )
+        };
+        assert_eq!(state_of(&listing("-b----")), State::Alive);
+        assert_eq!(state_of(&listing("---sc-")), State::Crashed);
+    }
+}
