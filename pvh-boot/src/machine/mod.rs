@@ -1,0 +1,16 @@
+//! The part that touches the machine: thin, and the only unsafe code of this crate.
+
+mod boot_cell;
+pub mod debug_port;
+mod entry;
+pub mod exceptions;
+pub(crate) mod image;
+pub mod interrupts;
+mod memory_functions;
+pub mod paging;
+mod processor;
+mod serial;
+pub(crate) mod stacks;
+mod start;
+pub(crate) mod stop;
+mod vectors;
