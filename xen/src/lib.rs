@@ -1,1 +1,41 @@
-#![no_std]
+//! The machine layer of a Xen guest: the only hypercalls of the whole system.
+//!
+//! What decides is safe code that runs in `cargo test`: the scan of pending events
+//! ([`events`]), the bookkeeping of grant references and pages ([`grants`], [`pages`]), clock
+//! arithmetic ([`clock`]), CPUID parsing ([`cpuid`]). What touches the machine is thin:
+//! [`hypercall`] (the trampoline and one small function per operation) and [`memory`] (one
+//! page that somebody else writes). Every `unsafe` block answers a written contract.
+//!
+//! The order of use: [`detect`] tells whether this is Xen, [`Machine::start`] brings the
+//! interface up, [`Machine::hypervisor`] is what drivers are given, [`upcall`] is the handler
+//! of the callback vector, and the run loop calls [`Machine::dispatch_events`] before it polls
+//! tasks, [`clock::set_timer`] before it halts.
+//!
+//! One vCPU. All state sits behind spin locks that are held for a few instructions and never
+//! contended, because the interrupt handler takes none of them: it touches only the atomics of
+//! [`events`]. The locks are there so that the types are honestly `Sync`.
+#![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
+
+mod abi;
+pub mod clock;
+pub mod console;
+mod cpuid;
+mod events;
+mod grants;
+mod hypercall;
+mod hypervisor;
+mod machine;
+mod memory;
+mod pages;
+pub mod power;
+mod version;
+
+pub use cpuid::{Detected, detect};
+pub use events::{Port, upcall};
+pub use grants::GrantedMemory;
+pub use hypercall::Errno;
+pub use hypervisor::{Hypervisor, Timers};
+pub use machine::{Machine, StartError, StartOptions, Statistics, StoreError, machine};
+pub use version::{Features, Version};

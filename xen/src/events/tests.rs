@@ -1,0 +1,150 @@
+use alloc::sync::Arc;
+use alloc::task::Wake;
+use core::sync::atomic::Ordering::Relaxed;
+
+use super::*;
+use crate::memory::test_page;
+
+/// What Xen does when a port gets an event (`evtchn_2l_set_pending`).
+fn send(shared: &Frame, port: u32) {
+    let (word, bit) = (port as usize / 64, 1_u64 << (port % 64));
+    if shared.word64(PENDING + word * 8).fetch_or(bit, Relaxed) & bit != 0 {
+        return;
+    }
+    let masked = shared.word64(MASK + word * 8).load(Relaxed) & bit != 0;
+    let selector = shared.word64(SELECTOR);
+    if !masked && selector.fetch_or(1 << word, Relaxed) & (1 << word) == 0 {
+        shared.byte(UPCALL_PENDING).store(1, Relaxed);
+    }
+}
+
+fn interrupt_is_due(shared: &Frame) -> bool {
+    shared.byte(UPCALL_PENDING).load(Relaxed) != 0
+}
+
+#[derive(Default)]
+struct Woken(AtomicU32);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+fn machine() -> (Box<Events>, Frame) {
+    (Box::new(Events::new()), test_page::frame())
+}
+
+#[test]
+fn events_of_all_words_are_noted_and_cleared() {
+    let (events, shared) = machine();
+    for port in [0, 1, 63, 64, 4095] {
+        send(&shared, port);
+    }
+    events.note(&shared);
+    assert!(!interrupt_is_due(&shared));
+    assert_eq!(shared.word64(SELECTOR).load(Relaxed), 0);
+    assert!((0..WORDS).all(|word| shared.word64(PENDING + word * 8).load(Relaxed) == 0));
+    for port in [0, 1, 63, 64, 4095] {
+        assert_eq!(events.events(port), 1, "port {port}");
+    }
+    assert_eq!(events.events(2), 0);
+    assert!(events.any_noted());
+    assert!(events.dispatch(&shared));
+    assert!(!events.dispatch(&shared));
+    assert!(!events.any_noted());
+}
+
+#[test]
+fn a_masked_port_is_left_alone() {
+    let (events, shared) = machine();
+    events.mask_all(&shared);
+    send(&shared, 5);
+    assert!(!interrupt_is_due(&shared));
+    // Even when its word is selected for another port's sake.
+    shared.word64(MASK).fetch_and(!(1 << 6), Relaxed);
+    send(&shared, 6);
+    events.note(&shared);
+    assert_eq!((events.events(5), events.events(6)), (0, 1));
+    assert_eq!(shared.word64(PENDING).load(Relaxed), 1 << 5);
+}
+
+#[test]
+fn a_storm_interrupts_once_per_turn_and_loses_nothing() {
+    let (events, shared) = machine();
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut interrupts = 0;
+    for turn in 1..=10 {
+        events.wake_on_event(9, &waker);
+        for _ in 0..1000 {
+            send(&shared, 9);
+            if interrupt_is_due(&shared) {
+                interrupts += 1;
+                events.note(&shared);
+            }
+        }
+        assert!(events.dispatch(&shared));
+        assert_eq!(woken.0.load(Relaxed), turn);
+    }
+    assert_eq!(interrupts, 10);
+    // One counted by the handler, one found by the dispatch that unmasked.
+    assert_eq!(events.events(9), 20);
+    // The last event is not left behind.
+    assert_eq!(shared.word64(PENDING).load(Relaxed), 0);
+    assert_eq!(shared.word64(MASK).load(Relaxed), 0);
+}
+
+#[test]
+fn an_event_between_dispatch_and_poll_wakes_at_the_next_turn() {
+    let (events, shared) = machine();
+    let woken = Arc::new(Woken::default());
+    send(&shared, 9);
+    events.note(&shared);
+    // Nobody waits yet: the count alone tells.
+    assert!(events.dispatch(&shared));
+    assert_eq!(events.events(9), 1);
+    send(&shared, 9);
+    events.note(&shared);
+    events.wake_on_event(9, &Waker::from(Arc::clone(&woken)));
+    assert!(events.dispatch(&shared));
+    assert_eq!(woken.0.load(Relaxed), 1);
+    // A waker is used once.
+    send(&shared, 9);
+    events.note(&shared);
+    assert!(events.dispatch(&shared));
+    assert_eq!(woken.0.load(Relaxed), 1);
+}
+
+#[test]
+fn a_silenced_port_is_neither_dispatched_nor_unmasked() {
+    let (events, shared) = machine();
+    let woken = Arc::new(Woken::default());
+    events.wake_on_event(70, &Waker::from(Arc::clone(&woken)));
+    send(&shared, 70);
+    events.note(&shared);
+    events.silence(&shared, 70);
+    events.dispatch(&shared);
+    assert_eq!(woken.0.load(Relaxed), 0);
+    assert_eq!(shared.word64(MASK + 8).load(Relaxed), 1 << 6);
+    assert_eq!(Arc::strong_count(&woken), 1);
+}
+
+#[test]
+fn a_second_waiter_takes_the_place_of_the_first() {
+    let (events, shared) = machine();
+    let (first, second) = (Arc::new(Woken::default()), Arc::new(Woken::default()));
+    events.wake_on_event(3, &Waker::from(Arc::clone(&first)));
+    events.wake_on_event(3, &Waker::from(Arc::clone(&second)));
+    send(&shared, 3);
+    events.note(&shared);
+    events.dispatch(&shared);
+    assert_eq!((first.0.load(Relaxed), second.0.load(Relaxed)), (0, 1));
+}
+
+#[test]
+fn bits_of_a_word() {
+    assert_eq!(bits(0).count(), 0);
+    assert_eq!(bits(1 | 1 << 63).collect::<Vec<_>>(), [0, 63]);
+    assert_eq!(bits(u64::MAX).count(), 64);
+}

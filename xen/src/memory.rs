@@ -1,0 +1,228 @@
+//! One page of memory that somebody else may write at any moment.
+
+use core::arch::asm;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+use xen_proto::hypervisor::{PAGE_SIZE, SharedPage};
+
+/// A page shared with Xen or with another domain.
+///
+/// There is no reference to its bytes, ever: words are reached as atomics, runs of bytes are
+/// copied by one machine instruction that the compiler cannot repeat, split or cache. A
+/// concurrent writer on the other side can therefore change values, but not the meaning of the
+/// program.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    address: NonNull<u8>,
+}
+
+// SAFETY: every access is atomic or a single machine instruction on raw memory; by the contract
+// of `Frame::new` nothing else in this program refers to the page.
+unsafe impl Send for Frame {}
+// SAFETY: as for Send.
+unsafe impl Sync for Frame {}
+
+impl Frame {
+    /// # Safety
+    /// For as long as the value lives:
+    /// 1. `address` is aligned to 4096, and 4096 bytes from it are mapped readable and writable.
+    /// 2. Nothing else in this program accesses them, except through other `Frame`s.
+    pub(crate) const unsafe fn new(address: NonNull<u8>) -> Self {
+        Self { address }
+    }
+
+    /// Where the page is. Virtual and physical addresses are the same.
+    pub(crate) fn address(&self) -> usize {
+        self.address.as_ptr() as usize
+    }
+
+    /// The byte at `offset`.
+    pub(crate) fn byte(&self, offset: usize) -> &AtomicU8 {
+        // SAFETY: `word` checked that the byte lies in the page (duty 1 of `new`), which is
+        // only accessed atomically or by `copy` (duty 2).
+        unsafe { AtomicU8::from_ptr(self.word::<1>(offset)) }
+    }
+
+    /// The 16-bit word at byte `offset`.
+    pub(crate) fn half(&self, offset: usize) -> &AtomicU16 {
+        // SAFETY: as for `byte`; `word` also checked the alignment.
+        unsafe { AtomicU16::from_ptr(self.word::<2>(offset).cast()) }
+    }
+
+    /// The 32-bit word at byte `offset`.
+    pub(crate) fn word32(&self, offset: usize) -> &AtomicU32 {
+        // SAFETY: as for `half`.
+        unsafe { AtomicU32::from_ptr(self.word::<4>(offset).cast()) }
+    }
+
+    /// The 64-bit word at byte `offset`.
+    pub(crate) fn word64(&self, offset: usize) -> &AtomicU64 {
+        // SAFETY: as for `half`.
+        unsafe { AtomicU64::from_ptr(self.word::<8>(offset).cast()) }
+    }
+
+    /// Copies `into.len()` bytes out of the page, reading each once.
+    ///
+    /// # Panics
+    /// If the bytes do not all lie in the page.
+    pub(crate) fn copy_out(&self, offset: usize, into: &mut [u8]) {
+        let source = self.bytes(offset, into.len());
+        // SAFETY: the source lies in the page, the destination is a slice of ours; the page is
+        // not part of any Rust object (duty 2 of `new`), so they do not overlap.
+        unsafe { copy(source, into.as_mut_ptr(), into.len()) }
+    }
+
+    /// Copies `from` into the page, writing each byte once.
+    ///
+    /// # Panics
+    /// If the bytes do not all lie in the page.
+    pub(crate) fn copy_in(&self, offset: usize, from: &[u8]) {
+        let destination = self.bytes(offset, from.len());
+        // SAFETY: as in `copy_out`, the other way round.
+        unsafe { copy(from.as_ptr(), destination, from.len()) }
+    }
+
+    /// Fills the page with zeros.
+    pub(crate) fn clear(&self) {
+        // SAFETY: writes PAGE_SIZE bytes at `address`, which duty 1 of `new` allows. The
+        // direction flag is clear by the calling convention.
+        unsafe {
+            asm!(
+                "rep stosb",
+                inout("rcx") PAGE_SIZE => _,
+                inout("rdi") self.address.as_ptr() => _,
+                in("al") 0_u8,
+                options(nostack, preserves_flags)
+            );
+        }
+    }
+
+    /// Pointer to the `SIZE` bytes at `offset`, naturally aligned.
+    fn word<const SIZE: usize>(&self, offset: usize) -> *mut u8 {
+        assert!(
+            offset.is_multiple_of(SIZE),
+            "offset {offset} of a {SIZE}-byte word"
+        );
+        self.bytes(offset, SIZE)
+    }
+
+    /// Pointer to the bytes `offset..offset + length` of the page.
+    fn bytes(&self, offset: usize, length: usize) -> *mut u8 {
+        assert!(
+            offset <= PAGE_SIZE && length <= PAGE_SIZE - offset,
+            "{length} bytes at offset {offset} of a page"
+        );
+        self.address.as_ptr().wrapping_add(offset)
+    }
+}
+
+impl SharedPage for Frame {
+    fn load(&self, word: usize) -> u32 {
+        self.word32(word * 4).load(Ordering::Acquire)
+    }
+
+    fn store(&self, word: usize, value: u32) {
+        self.word32(word * 4).store(value, Ordering::Release);
+    }
+
+    fn read(&self, offset: usize, into: &mut [u8]) {
+        self.copy_out(offset, into);
+    }
+
+    fn write(&self, offset: usize, from: &[u8]) {
+        self.copy_in(offset, from);
+    }
+}
+
+/// Copies bytes with one instruction, opaque to the compiler.
+///
+/// # Safety
+/// 1. `source` is readable and `destination` writable for `length` bytes.
+/// 2. The two do not overlap.
+unsafe fn copy(source: *const u8, destination: *mut u8, length: usize) {
+    // SAFETY: the caller's duties are exactly what the instruction needs; the direction flag is
+    // clear by the calling convention.
+    unsafe {
+        asm!(
+            "rep movsb",
+            inout("rcx") length => _,
+            inout("rsi") source => _,
+            inout("rdi") destination => _,
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod test_page {
+    use core::ops::Range;
+
+    use super::{Frame, NonNull, PAGE_SIZE};
+
+    #[repr(align(4096))]
+    #[derive(Clone)]
+    struct Page(#[allow(dead_code)] [u8; PAGE_SIZE]);
+
+    /// The addresses of `count` pages of the host's heap that are never freed.
+    pub(crate) fn frames(count: usize) -> Range<usize> {
+        let pages = Box::leak(vec![Page([0xa5; PAGE_SIZE]); count].into_boxed_slice());
+        let range = pages.as_mut_ptr_range();
+        range.start.expose_provenance()..range.end.expose_provenance()
+    }
+
+    /// A zeroed page that is never freed.
+    pub(crate) fn frame() -> Frame {
+        let address = core::ptr::with_exposed_provenance_mut(frames(1).start);
+        // SAFETY: 1. aligned by its type, never freed. 2. only the Frame knows it.
+        let frame = unsafe { Frame::new(NonNull::new(address).unwrap()) };
+        frame.clear();
+        frame
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::sync::atomic::Ordering::Relaxed;
+
+    use xen_proto::hypervisor::SharedPage;
+
+    use super::test_page::frame;
+
+    #[test]
+    fn words_are_little_endian_views_of_the_bytes() {
+        let frame = frame();
+        frame.write(8, &[1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(frame.byte(9).load(Relaxed), 2);
+        assert_eq!(frame.half(10).load(Relaxed), 0x0403);
+        assert_eq!(frame.word32(8).load(Relaxed), 0x0403_0201);
+        assert_eq!(frame.word64(8).load(Relaxed), 0x0807_0605_0403_0201);
+        frame.word32(12).store(0x6060_6060, Relaxed);
+        let mut bytes = [0; 10];
+        frame.read(7, &mut bytes);
+        assert_eq!(bytes, [0, 1, 2, 3, 4, 0x60, 0x60, 0x60, 0x60, 0]);
+        frame.clear();
+        frame.read(7, &mut bytes);
+        assert_eq!(bytes, [0; 10]);
+    }
+
+    #[test]
+    fn the_last_byte_is_reachable() {
+        let frame = frame();
+        frame.write(4095, &[7]);
+        assert_eq!(frame.byte(4095).load(Relaxed), 7);
+        frame.write(4096, &[]);
+    }
+
+    #[test]
+    #[should_panic(expected = "2 bytes at offset 4095")]
+    fn a_copy_past_the_end_is_refused() {
+        frame().write(4095, &[0, 0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "offset 2 of a 4-byte word")]
+    fn a_misaligned_word_is_refused() {
+        frame().word32(2);
+    }
+}
