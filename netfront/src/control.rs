@@ -1,0 +1,400 @@
+//! The control task: connects, follows the backend, connects again.
+
+mod publish;
+
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::string::{String, ToString};
+use core::cell::RefCell;
+use core::fmt;
+use core::future::{Future, poll_fn};
+use core::pin::Pin;
+use core::task::Poll;
+use core::time::Duration;
+
+use xen_proto::hypervisor::{DomainId, Hypervisor};
+use xen_proto::ring::RingIndex;
+use xen_proto::xenbus::{self, Action, Follower, Frontend, Observation, Phase, State};
+use xen_proto::xenstore::{Store, StoreError};
+
+use crate::connection::{Connection, Memory};
+use crate::shared::Shared;
+
+/// How long a connection may take before it is reported that there is none.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest time between two reports that there is still no connection.
+const LONGEST_REPORT_INTERVAL: Duration = Duration::from_secs(600);
+
+/// Shortest and longest time to wait after a failure before the next attempt.
+const SHORTEST_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
+
+/// A connection that held this long makes up for the failures before it.
+const GOOD_CONNECTION: Duration = Duration::from_secs(30);
+
+/// The half of an interface that deals with xenstore. It must [`run`](Self::run) for the
+/// device to do anything.
+pub struct Control<H: Hypervisor> {
+    hypervisor: H,
+    nodes: xenbus::Device<H>,
+    shared: Rc<RefCell<Shared<H>>>,
+    /// Where the ring positions begin; anything but zero is for tests.
+    ring_start: RingIndex,
+    frontend: Frontend,
+    /// An action that xenstore kept from being done: to be tried again.
+    owed: Option<Action>,
+    /// Rings that the backend was told of and has not connected to.
+    published: Option<Connection<H>>,
+    /// Rings that the backend has not been told to leave.
+    retired: Option<Connection<H>>,
+    /// Granted pages without a connection.
+    memory: Option<Memory<H>>,
+    /// Whom the rings are for.
+    backend: Option<(String, DomainId)>,
+    pace: Pace,
+}
+
+/// When to try again, and when to say that it is taking long.
+struct Pace {
+    /// Not before this.
+    retry_at: Duration,
+    /// How long the next failure delays.
+    delay: Duration,
+    /// When the connection came up, if it is up.
+    up_since: Option<Duration>,
+    /// Since when there is no connection.
+    down_since: Duration,
+    /// When to report that there is none.
+    report_at: Duration,
+    report_interval: Duration,
+}
+
+/// Why an attempt to connect came to nothing.
+enum Failure {
+    /// Worth a message, and another attempt later.
+    Attempt(String),
+    /// The store let us down.
+    Store(StoreError),
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl<H: Hypervisor> Control<H> {
+    pub(crate) fn new(
+        hypervisor: H,
+        store: Store<H>,
+        handle: u32,
+        shared: Rc<RefCell<Shared<H>>>,
+        ring_start: RingIndex,
+    ) -> Self {
+        let now = hypervisor.now();
+        Self {
+            nodes: xenbus::Device::new(store, &format!("device/vif/{handle}")),
+            hypervisor,
+            shared,
+            ring_start,
+            frontend: Frontend::new(),
+            owed: None,
+            published: None,
+            retired: None,
+            memory: None,
+            backend: None,
+            pace: Pace::new(now),
+        }
+    }
+
+    /// Connects, follows the backend, and connects again whenever that is possible. Ends only
+    /// when xenstored breaks its protocol; an existing connection then goes on working.
+    pub async fn run(mut self) {
+        loop {
+            let Err(error) = self.follow().await;
+            self.log_problem(format_args!("{error}"));
+            if matches!(error, StoreError::Broken(_)) {
+                return;
+            }
+            let next = self.hypervisor.now() + SHORTEST_RETRY;
+            self.hypervisor.sleep_until(next).await;
+        }
+    }
+
+    async fn follow(&mut self) -> Result<core::convert::Infallible, StoreError> {
+        let mut follower = self.nodes.follow().await?;
+        loop {
+            let seen = follower.observe().await?;
+            self.shared.borrow_mut().backend = seen.backend;
+            let action = self.next_action(&seen, &follower);
+            if action == Action::Wait {
+                self.wait(&mut follower).await?;
+                self.report_if_late(&follower).await?;
+                continue;
+            }
+            // Were it to fail, it would be taken for done: remember it until it is.
+            self.owed = Some(action);
+            self.perform(action, &follower).await?;
+            self.owed = None;
+        }
+    }
+
+    fn next_action(&mut self, seen: &Observation, follower: &Follower<H>) -> Action {
+        if let Some(action) = self.owed.take() {
+            return action;
+        }
+        let broken = self.shared.borrow().is_broken();
+        if broken {
+            self.pace.failed(self.hypervisor.now());
+        }
+        let moved = self.backend.is_some() && self.backend != address(follower);
+        if broken || moved {
+            let action = self.frontend.fail();
+            if action != Action::Wait {
+                return action;
+            }
+        }
+        let mut next = self.frontend.clone();
+        let action = next.step(seen);
+        if action == Action::Restart && self.hypervisor.now() < self.pace.retry_at {
+            return Action::Wait;
+        }
+        self.frontend = next;
+        action
+    }
+
+    async fn perform(&mut self, action: Action, follower: &Follower<H>) -> Result<(), StoreError> {
+        match action {
+            Action::Wait => {}
+            Action::Begin | Action::Restart => {
+                self.identify().await?;
+                self.write_state(State::Initialising).await?;
+            }
+            Action::Publish => match self.publish(follower).await {
+                Ok(()) => {}
+                Err(Failure::Store(error)) => return Err(error),
+                Err(Failure::Attempt(problem)) => {
+                    self.log_problem(format_args!("{problem}"));
+                    self.pace.failed(self.hypervisor.now());
+                    self.count_failed_attempt();
+                    self.owed = Some(self.frontend.fail());
+                    self.close().await?;
+                }
+            },
+            Action::Start => self.start(),
+            Action::Close => self.close().await?,
+            Action::Release => self.release(),
+        }
+        Ok(())
+    }
+
+    /// The address is known before there is a backend, so that an interface can be set up.
+    async fn identify(&mut self) -> Result<(), StoreError> {
+        let text = publish::read_if_there(self.nodes.store(), &self.nodes.node("mac")).await?;
+        // A bad one is reported when it comes to connecting.
+        if let Ok(mac) = crate::settings::parse_mac(text.as_deref()) {
+            self.shared.borrow_mut().identify(mac);
+        }
+        Ok(())
+    }
+
+    fn start(&mut self) {
+        let Some(connection) = self.published.take() else {
+            return;
+        };
+        let now = self.hypervisor.now();
+        self.pace.connected(now);
+        let mut shared = self.shared.borrow_mut();
+        log::info!("{}: connected: {}", shared.name, connection.summary());
+        shared.connect(connection);
+    }
+
+    async fn close(&mut self) -> Result<(), StoreError> {
+        self.take_down();
+        self.write_state(State::Closed).await?;
+        // Only now may the ports close: the backend has been told.
+        if let Some(connection) = self.retired.take() {
+            self.memory = Some(connection.into_memory());
+        }
+        self.backend = None;
+        Ok(())
+    }
+
+    fn release(&mut self) {
+        self.take_down();
+        self.retired = None;
+        self.memory = None;
+        self.backend = None;
+        let mut shared = self.shared.borrow_mut();
+        log::info!("{}: the device was taken away", shared.name);
+        shared.frontend = State::Unknown;
+    }
+
+    /// Link down; the rings are kept in `retired`.
+    fn take_down(&mut self) {
+        let mut shared = self.shared.borrow_mut();
+        if let Some(connection) = shared.disconnect() {
+            log::info!(
+                "{}: disconnected; backend is {}",
+                shared.name,
+                shared.backend
+            );
+            self.pace.disconnected(self.hypervisor.now());
+            self.retired = Some(connection);
+        }
+        if let Some(connection) = self.published.take() {
+            self.retired = Some(connection);
+        }
+    }
+
+    async fn write_state(&mut self, state: State) -> Result<(), StoreError> {
+        // False means that the device is gone, which the next observation tells as well.
+        if self.nodes.write_state(state).await? {
+            self.shared.borrow_mut().frontend = state;
+        }
+        Ok(())
+    }
+
+    /// Waits for a change in xenstore, for the device to break, or for the time to come to try
+    /// again or to report.
+    async fn wait(&mut self, follower: &mut Follower<H>) -> Result<(), StoreError> {
+        let deadline = self.pace.deadline(self.frontend.phase());
+        let mut sleep = deadline.map(|deadline| self.hypervisor.sleep_until(deadline));
+        poll_fn(|context| {
+            if self.shared.borrow_mut().poll_broken(context).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(sleep) = &mut sleep
+                && Pin::new(sleep).poll(context).is_ready()
+            {
+                return Poll::Ready(Ok(()));
+            }
+            follower.poll_changed(context)
+        })
+        .await
+    }
+
+    /// Says, after [`CONNECT_TIMEOUT`] and then ever more rarely, that there is no connection.
+    async fn report_if_late(&mut self, follower: &Follower<H>) -> Result<(), StoreError> {
+        let now = self.hypervisor.now();
+        if self.frontend.phase() == Phase::Running || now < self.pace.report_at {
+            return Ok(());
+        }
+        let (frontend, backend) = {
+            let shared = self.shared.borrow();
+            (shared.frontend, shared.backend)
+        };
+        let reason = self.explain(backend, follower).await?;
+        let waited = (now - self.pace.down_since).as_secs();
+        self.pace.reported(now);
+        self.count_failed_attempt();
+        self.log_problem(format_args!(
+            "no connection for {waited} s: frontend is {frontend}, backend is {backend}: \
+             {reason}; still trying"
+        ));
+        Ok(())
+    }
+
+    /// What a person would want to know about why there is no connection.
+    async fn explain(&self, backend: State, follower: &Follower<H>) -> Result<String, StoreError> {
+        let Some(path) = follower.backend_path() else {
+            return Ok(format!("{} names no backend", self.nodes.path()));
+        };
+        let reason = match (self.frontend.phase(), backend) {
+            (_, State::Unknown) => "it has no state; is its driver loaded?",
+            (Phase::Published, _) => "it has not taken up the rings",
+            (Phase::Closed, State::Connected | State::Closing) => {
+                "it does not let go of the last connection"
+            }
+            (_, State::Closing | State::Closed) => "it closed and has not come back",
+            _ => "it has not finished starting",
+        };
+        let mut text = format!("{path}: {reason}");
+        for name in ["hotplug-status", "hotplug-error"] {
+            let node = format!("{path}/{name}");
+            if let Some(value) = publish::read_if_there(self.nodes.store(), &node).await? {
+                let value: String = value.chars().take(80).collect();
+                text += &format!(", {name} = {value:?}");
+            }
+        }
+        Ok(text)
+    }
+
+    fn count_failed_attempt(&self) {
+        let counters = &mut self.shared.borrow_mut().counters;
+        counters.failed_attempts = counters.failed_attempts.wrapping_add(1);
+    }
+
+    /// Logs a problem; the same one again only for those who debug.
+    fn log_problem(&self, problem: fmt::Arguments<'_>) {
+        let mut shared = self.shared.borrow_mut();
+        let problem = problem.to_string();
+        if shared.last_problem.as_ref() == Some(&problem) {
+            log::debug!("{}: {problem}", shared.name);
+        } else {
+            log::error!("{}: {problem}", shared.name);
+            shared.last_problem = Some(problem);
+        }
+    }
+}
+
+/// Where the backend is, in all that identifies it.
+fn address<H: Hypervisor>(follower: &Follower<H>) -> Option<(String, DomainId)> {
+    Some((
+        follower.backend_path()?.to_string(),
+        follower.backend_domain()?,
+    ))
+}
+
+impl Pace {
+    fn new(now: Duration) -> Self {
+        Self {
+            retry_at: now,
+            delay: SHORTEST_RETRY,
+            up_since: None,
+            down_since: now,
+            report_at: now + CONNECT_TIMEOUT,
+            report_interval: CONNECT_TIMEOUT,
+        }
+    }
+
+    fn connected(&mut self, now: Duration) {
+        self.up_since = Some(now);
+    }
+
+    fn disconnected(&mut self, now: Duration) {
+        if let Some(since) = self.up_since.take()
+            && now.saturating_sub(since) >= GOOD_CONNECTION
+        {
+            self.delay = SHORTEST_RETRY;
+        }
+        self.down_since = now;
+        self.report_at = now + CONNECT_TIMEOUT;
+        self.report_interval = CONNECT_TIMEOUT;
+    }
+
+    fn failed(&mut self, now: Duration) {
+        if let Some(since) = self.up_since
+            && now.saturating_sub(since) >= GOOD_CONNECTION
+        {
+            self.delay = SHORTEST_RETRY;
+        }
+        self.retry_at = now + self.delay;
+        self.delay = (self.delay * 2).min(LONGEST_RETRY);
+    }
+
+    fn reported(&mut self, now: Duration) {
+        self.report_interval = (self.report_interval * 2).min(LONGEST_REPORT_INTERVAL);
+        self.report_at = now + self.report_interval;
+    }
+
+    /// When to wake up without a change.
+    fn deadline(&self, phase: Phase) -> Option<Duration> {
+        match phase {
+            Phase::Running => None,
+            Phase::Closed => Some(self.retry_at.min(self.report_at)),
+            _ => Some(self.report_at),
+        }
+    }
+}

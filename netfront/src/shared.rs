@@ -1,0 +1,192 @@
+//! What a [`Device`](crate::Device) and its [`Control`](crate::Control) have in common.
+//!
+//! The control task makes connections and ends them; the device moves frames over the one
+//! there is. Each wakes the other when something changed.
+
+use alloc::rc::Rc;
+use alloc::string::String;
+use core::mem;
+use core::task::{Context, Poll, Waker};
+
+use xen_proto::hypervisor::Hypervisor;
+use xen_proto::xenbus::State;
+
+use crate::connection::Connection;
+use crate::misbehaviour::Misbehaviour;
+use crate::settings::Settings;
+use crate::statistics::{Counters, Statistics};
+
+pub(crate) struct Shared<H: Hypervisor> {
+    /// What to call the interface in messages.
+    pub(crate) name: String,
+    pub(crate) link: Link<H>,
+    /// The Ethernet address, once it is known.
+    pub(crate) mac: Option<[u8; 6]>,
+    /// What was negotiated last; survives the connection.
+    pub(crate) settings: Option<Rc<Settings>>,
+    pub(crate) counters: Counters,
+    /// State that the frontend last wrote.
+    pub(crate) frontend: State,
+    /// State that the backend last showed.
+    pub(crate) backend: State,
+    /// Why there is no connection, or was none before this one.
+    pub(crate) last_problem: Option<String>,
+    /// The device has not been told yet that the link or the settings changed.
+    changed: bool,
+    device: Option<Waker>,
+    control: Option<Waker>,
+    identity: Option<Waker>,
+}
+
+/// The connection, and whether it may be used.
+pub(crate) enum Link<H: Hypervisor> {
+    /// There is none.
+    Down,
+    /// Frames flow.
+    Up(Connection<H>),
+    /// The backend broke the protocol: nothing is read from the rings any more. They stay
+    /// granted until the backend let go of them.
+    Broken(Connection<H>),
+}
+
+impl<H: Hypervisor> Shared<H> {
+    pub(crate) fn new(name: String) -> Self {
+        Self {
+            name,
+            link: Link::Down,
+            mac: None,
+            settings: None,
+            counters: Counters::default(),
+            frontend: State::Initialising,
+            backend: State::Unknown,
+            last_problem: None,
+            changed: false,
+            device: None,
+            control: None,
+            identity: None,
+        }
+    }
+
+    /// The Ethernet address is known.
+    pub(crate) fn identify(&mut self, mac: [u8; 6]) {
+        if self.mac != Some(mac) {
+            self.mac = Some(mac);
+            self.tell_device();
+        }
+        wake(&mut self.identity);
+    }
+
+    /// The host's settings are known.
+    pub(crate) fn settle(&mut self, settings: Rc<Settings>) {
+        self.identify(settings.mac);
+        self.settings = Some(settings);
+        self.tell_device();
+    }
+
+    /// Frames may flow from now on.
+    pub(crate) fn connect(&mut self, mut connection: Connection<H>) {
+        connection.announce(&mut self.counters);
+        self.counters.connections = self.counters.connections.wrapping_add(1);
+        self.link = Link::Up(connection);
+        self.last_problem = None;
+        self.tell_device();
+    }
+
+    /// Ends the connection, if there is one.
+    pub(crate) fn disconnect(&mut self) -> Option<Connection<H>> {
+        let link = mem::replace(&mut self.link, Link::Down);
+        match link {
+            Link::Down => None,
+            Link::Broken(connection) => Some(connection),
+            Link::Up(connection) => {
+                self.tell_device();
+                Some(connection)
+            }
+        }
+    }
+
+    /// Disables the connection because of what the backend did.
+    pub(crate) fn break_off(&mut self, misbehaviour: Misbehaviour) {
+        let link = mem::replace(&mut self.link, Link::Down);
+        let Link::Up(connection) = link else {
+            self.link = link;
+            return;
+        };
+        log::error!(
+            "{}: backend broke the protocol: {misbehaviour}; device disabled until it reconnects",
+            self.name
+        );
+        self.counters.broken = self.counters.broken.wrapping_add(1);
+        self.last_problem = Some(alloc::format!("backend broke the protocol: {misbehaviour}"));
+        self.link = Link::Broken(connection);
+        self.tell_device();
+        wake(&mut self.control);
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        matches!(self.link, Link::Broken(_))
+    }
+
+    pub(crate) fn statistics(&self) -> Statistics {
+        let (receive_pages, transmit_pages) = match &self.link {
+            Link::Down => (0, 0),
+            Link::Up(connection) | Link::Broken(connection) => connection.page_counts(),
+        };
+        Statistics {
+            counters: self.counters,
+            frontend: self.frontend,
+            backend: self.backend,
+            link_is_up: matches!(self.link, Link::Up(_)),
+            receive_pages,
+            transmit_pages,
+        }
+    }
+
+    /// Ready once when link or settings changed; else notes whom to wake.
+    pub(crate) fn poll_change(&mut self, context: &Context<'_>) -> Poll<()> {
+        note(&mut self.device, context);
+        if mem::take(&mut self.changed) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Ready while the connection is broken.
+    pub(crate) fn poll_broken(&mut self, context: &Context<'_>) -> Poll<()> {
+        note(&mut self.control, context);
+        if self.is_broken() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Ready once the Ethernet address is known.
+    pub(crate) fn poll_identity(&mut self, context: &Context<'_>) -> Poll<()> {
+        note(&mut self.identity, context);
+        if self.mac.is_some() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+
+    fn tell_device(&mut self) {
+        self.changed = true;
+        wake(&mut self.device);
+    }
+}
+
+fn note(place: &mut Option<Waker>, context: &Context<'_>) {
+    match place {
+        Some(waker) if waker.will_wake(context.waker()) => {}
+        _ => *place = Some(context.waker().clone()),
+    }
+}
+
+fn wake(place: &mut Option<Waker>) {
+    if let Some(waker) = place.take() {
+        waker.wake();
+    }
+}
