@@ -51,7 +51,7 @@ pub fn detect() -> Option<Detected> {
 fn find(leaf: impl Fn(u32, u32) -> CpuidResult) -> Option<Detected> {
     let base = (FIRST_BASE..=LAST_BASE)
         .step_by(BASE_STEP as usize)
-        .find(|&base| is_xen(leaf(base, 0)))?;
+        .find(|&base| is_xen(base, leaf(base, 0)))?;
     let version = leaf(base + 1, 0).eax;
     let hypercalls = leaf(base + 2, 0);
     let domain = (leaf(base, 0).eax >= base + 4)
@@ -69,11 +69,10 @@ fn find(leaf: impl Fn(u32, u32) -> CpuidResult) -> Option<Detected> {
     })
 }
 
-/// The signature "XenVMMXenVMM", and leaves enough for version and hypercalls.
-fn is_xen(registers: CpuidResult) -> bool {
+/// The signature "XenVMMXenVMM" at `base`, and leaves enough for version and hypercalls.
+fn is_xen(base: u32, registers: CpuidResult) -> bool {
     text([registers.ebx, registers.ecx, registers.edx]) == *b"XenVMMXenVMM"
-        && registers.eax & 0xffff_0000 == FIRST_BASE & 0xffff_0000
-        && registers.eax & 0xff >= 2
+        && (2..BASE_STEP).contains(&registers.eax.wrapping_sub(base))
 }
 
 /// The vendor string of leaf 0. Feature bits say less: hypervisors mask the one for SVM.

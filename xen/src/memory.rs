@@ -160,15 +160,25 @@ pub(crate) mod test_page {
 
     use super::{Frame, NonNull, PAGE_SIZE};
 
-    #[repr(align(4096))]
-    #[derive(Clone)]
-    struct Page(#[allow(dead_code)] [u8; PAGE_SIZE]);
-
-    /// The addresses of `count` pages of the host's heap that are never freed.
+    /// The addresses of `count` pages that are never freed, not zeroed. Below 2 GiB, as in a
+    /// guest: the frame numbers of the host's heap do not fit a grant entry.
     pub(crate) fn frames(count: usize) -> Range<usize> {
-        let pages = Box::leak(vec![Page([0xa5; PAGE_SIZE]); count].into_boxed_slice());
-        let range = pages.as_mut_ptr_range();
-        range.start.expose_provenance()..range.end.expose_provenance()
+        const MMAP: usize = 9;
+        const READ_WRITE: usize = 3;
+        const PRIVATE_ANONYMOUS_32BIT: usize = 0x62;
+        let address: usize;
+        // SAFETY: asks Linux for fresh memory, which changes nothing that exists.
+        unsafe {
+            core::arch::asm!("syscall", inlateout("rax") MMAP => address, in("rdi") 0,
+                in("rsi") count * PAGE_SIZE, in("rdx") READ_WRITE,
+                in("r10") PRIVATE_ANONYMOUS_32BIT, in("r8") -1_i64, in("r9") 0,
+                lateout("rcx") _, lateout("r11") _, options(nostack));
+        }
+        assert!(address < 1 << 31, "mmap failed: {}", address.cast_signed());
+        let memory: *mut u8 = core::ptr::with_exposed_provenance_mut(address);
+        // SAFETY: the memory was just mapped, writable, for this many bytes.
+        unsafe { memory.write_bytes(0xa5, count * PAGE_SIZE) };
+        address..address + count * PAGE_SIZE
     }
 
     /// A zeroed page that is never freed.

@@ -110,8 +110,9 @@ impl Output {
         let mut rest = bytes;
         let mut moved = false;
         if self.backlog.is_empty() && self.dropped == 0 {
-            let count = push(&mut self.ring, page, bytes);
-            let count = count.unwrap_or(bytes.len());
+            let Some(count) = push(&mut self.ring, page, bytes) else {
+                return false;
+            };
             moved = count > 0;
             rest = &bytes[count..];
         }
