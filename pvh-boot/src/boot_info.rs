@@ -247,6 +247,13 @@ impl BootInfo {
         if address == 0 {
             return Ok(&[]);
         }
+        if address < PAGE {
+            return Err(BootError::Unreachable {
+                what,
+                address,
+                length: 1,
+            });
+        }
         // Page by page: what lies behind the end of the string may not be readable.
         let mut length = 0;
         while length < MAX_COMMAND_LINE {

@@ -10,7 +10,8 @@ use core::fmt;
 /// machine stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BootError {
-    /// A structure is at address 0, in page 0, past 4 GiB, or inside this program.
+    /// A structure is at address 0 or past 4 GiB, inside this program, or in page 0 although it is
+    /// needed after booting (QEMU does put its memory map there).
     Unreachable {
         what: &'static str,
         address: u64,
@@ -77,7 +78,7 @@ impl fmt::Display for BootError {
                 length,
             } => write!(
                 formatter,
-                "{what} at {address:#x}, {length} bytes: must lie between 4 KiB and 4 GiB and outside the program"
+                "{what} at {address:#x}, {length} bytes: must lie below 4 GiB, outside the program, and if it is a command line not in page 0"
             ),
             Self::WrongMagic { address, found } => write!(
                 formatter,

@@ -20,8 +20,9 @@ pub(crate) const MODULE_ENTRY_SIZE: u64 = 32;
 
 /// Memory the loader filled, readable by physical address.
 pub(crate) trait LoaderMemory {
-    /// The bytes at `address`, or `None` where they are not to be touched: page 0 (it will be
-    /// unmapped), above 4 GiB (not mapped yet) and inside the program itself (it changes).
+    /// The bytes at `address`, or `None` where they are not to be touched: at 0 (which means
+    /// "absent"), above 4 GiB (not mapped yet) and inside the program itself (it changes). What is
+    /// in page 0 can be read while booting and no longer.
     fn bytes(&self, address: u64, length: u64) -> Option<&'static [u8]>;
 
     /// As [`bytes`](Self::bytes), with the error that names the structure.

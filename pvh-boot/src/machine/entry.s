@@ -113,7 +113,8 @@ pvh_boot_start:
     mov cr0, eax
     lgdt [early_segments_pointer]
     push {code_selector}
-    push offset in_long_mode
+    mov eax, offset in_long_mode
+    push eax
     retf
 
 # Prints the text at ESI on the debug port and COM1 and stops.

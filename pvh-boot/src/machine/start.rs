@@ -91,11 +91,11 @@ struct EarlyMemory {
 impl LoaderMemory for EarlyMemory {
     fn bytes(&self, address: u64, length: u64) -> Option<&'static [u8]> {
         let region = MemoryRegion::new(address, address.checked_add(length)?);
-        if address < PAGE || region.end > FOUR_GIB || region.overlaps(self.program) {
+        if address == 0 || region.end > FOUR_GIB || region.overlaps(self.program) {
             return None;
         }
         let start = ptr::with_exposed_provenance(address as usize);
-        // SAFETY: the early tables map the first 4 GiB. The bytes are not the program's, so nothing
+        // SAFETY: the early tables map the first 4 GiB, page 0 too. The bytes are not the program's, so nothing
         // here changes them until `BootInfo` has set them apart from the memory it gives away.
         Some(unsafe { slice::from_raw_parts(start, length as usize) })
     }
