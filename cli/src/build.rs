@@ -5,6 +5,7 @@
 //! of that is passed on cargo's command line, so that a package needs no configuration
 //! of its own and may live outside this workspace.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -58,31 +59,63 @@ pub struct Guest {
 /// # Errors
 /// Where cargo fails (its messages have been shown) or the result cannot be stripped.
 pub fn build(package: &Package) -> Result<Guest> {
+    let guests = build_all(std::slice::from_ref(package))?;
+    guests.into_iter().next().context("cargo built nothing")
+}
+
+/// Builds guests of one workspace side by side.
+///
+/// # Errors
+/// Where cargo fails (its messages have been shown) or a result cannot be stripped.
+pub fn build_all(packages: &[Package]) -> Result<Vec<Guest>> {
+    let Some(first) = packages.first() else {
+        return Ok(Vec::new());
+    };
     let started = Instant::now();
+    let names: Vec<_> = packages
+        .iter()
+        .map(|package| package.name.as_str())
+        .collect();
     status(
         "Building",
-        &format!("guest {} for Xen and QEMU", package.name),
+        &format!("{} for Xen and QEMU", names.join(", ")),
     );
-    let linked = run_cargo(package)?;
-    let folder = package.target_directory.join("rekernel");
+    let executables = run_cargo(packages)?;
+    let folder = first.target_directory.join("rekernel");
     fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    let mut guests = Vec::with_capacity(packages.len());
+    for package in packages {
+        let linked = executables.get(&package.binary);
+        let linked =
+            linked.with_context(|| format!("cargo built no executable for `{}`", package.name))?;
+        let guest = finish(package, linked, &folder)?;
+        status(
+            "Built",
+            &format!("{}, {}", guest.elf.display(), Bytes(guest.elf_bytes)),
+        );
+        guests.push(guest);
+    }
+    status(
+        "Finished",
+        &format!("building in {}", Took(started.elapsed())),
+    );
+    Ok(guests)
+}
+
+/// Leaves the two twins of a linked guest in `folder`.
+fn finish(package: &Package, linked: &Path, folder: &Path) -> Result<Guest> {
     let elf = folder.join(&package.name);
     let debug = folder.join(format!("{}.debug", package.name));
-    fs::copy(&linked, &debug).with_context(|| format!("{} cannot be written", debug.display()))?;
+    fs::copy(linked, &debug).with_context(|| format!("{} cannot be written", debug.display()))?;
     strip(&debug, &elf)?;
-    let guest = Guest {
+    let (elf_bytes, debug_bytes) = (size(&elf)?, size(&debug)?);
+    Ok(Guest {
         package: package.clone(),
-        elf_bytes: size(&elf)?,
-        debug_bytes: size(&debug)?,
         elf,
         debug,
-    };
-    let (path, took) = (guest.elf.display(), Took(started.elapsed()));
-    status(
-        "Built",
-        &format!("{path}, {}, in {took}", Bytes(guest.elf_bytes)),
-    );
-    Ok(guest)
+        elf_bytes,
+        debug_bytes,
+    })
 }
 
 /// The target whose prebuilt `core` and `alloc` guests use. Naming it, although it is the
@@ -116,18 +149,26 @@ const PROFILE: &[&str] = &[
     "profile.release.strip=\"none\"",
 ];
 
-/// Runs cargo and returns the path of the linked executable.
-fn run_cargo(package: &Package) -> Result<PathBuf> {
+/// Runs cargo and returns the paths of the linked executables by the names of their targets.
+fn run_cargo(packages: &[Package]) -> Result<BTreeMap<String, PathBuf>> {
     let mut command = cargo();
+    if let Some(package) = packages.first() {
+        // Any member's manifest leads cargo to the workspace.
+        command.current_dir(package.manifest.parent().unwrap_or(Path::new(".")));
+        command
+            .arg("build")
+            .arg("--target-dir")
+            .arg(&package.target_directory);
+    }
     command.args([
-        "build",
         "--release",
         "--target",
         TARGET,
         "--message-format=json-render-diagnostics",
     ]);
-    command.arg("--manifest-path").arg(&package.manifest);
-    command.args(["--package", &package.name, "--bin", &package.binary]);
+    for package in packages {
+        command.args(["--package", &package.name, "--bin", &package.binary]);
+    }
     for setting in PROFILE {
         command.args(["--config", setting]);
     }
@@ -137,37 +178,38 @@ fn run_cargo(package: &Package) -> Result<PathBuf> {
         .spawn()
         .context("cargo could not be started")?;
     let messages = child.stdout.take().context("cargo has no output")?;
-    let mut executable = None;
+    let mut executables = BTreeMap::new();
     for line in BufReader::new(messages).lines() {
-        let line = line.context("cargo's messages cannot be read")?;
-        if let Some(path) = executable_of(&line, &package.binary) {
-            executable = Some(path);
-        }
+        executables.extend(executable_of(
+            &line.context("cargo's messages cannot be read")?,
+        ));
     }
     if !child.wait().context("cargo was lost")?.success() {
+        let names: Vec<_> = packages
+            .iter()
+            .map(|package| package.name.as_str())
+            .collect();
         bail!(
-            "guest `{}` could not be built (cargo's messages are above)",
-            package.name
+            "{} could not be built (cargo's messages are above)",
+            names.join(", ")
         );
     }
-    executable.with_context(|| format!("cargo built no executable for `{}`", package.name))
+    Ok(executables)
 }
 
-/// The executable that one of cargo's JSON messages announces for the binary target.
-fn executable_of(message: &str, binary: &str) -> Option<PathBuf> {
+/// The target and executable that one of cargo's JSON messages announces.
+fn executable_of(message: &str) -> Option<(String, PathBuf)> {
     #[derive(Deserialize)]
     struct Message {
-        executable: Option<PathBuf>,
-        target: Option<Target>,
+        executable: PathBuf,
+        target: Target,
     }
     #[derive(Deserialize)]
     struct Target {
         name: String,
     }
     let message: Message = serde_json::from_str(message).ok()?;
-    message
-        .executable
-        .filter(|_| message.target.is_some_and(|target| target.name == binary))
+    Some((message.target.name, message.executable))
 }
 
 /// Writes a copy of `from` without symbols. The parts that are loaded, the note that
@@ -233,14 +275,15 @@ mod tests {
         let artifact =
             r#"{"reason":"compiler-artifact","target":{"name":"http"},"executable":"/t/http"}"#;
         assert_eq!(
-            executable_of(artifact, "http"),
-            Some(PathBuf::from("/t/http"))
+            executable_of(artifact),
+            Some(("http".to_owned(), PathBuf::from("/t/http")))
         );
-        assert_eq!(executable_of(artifact, "other"), None);
+        let library = r#"{"reason":"compiler-artifact","target":{"name":"log"},"executable":null}"#;
+        assert_eq!(executable_of(library), None);
         assert_eq!(
-            executable_of(r#"{"reason":"build-finished","success":true}"#, "http"),
+            executable_of(r#"{"reason":"build-finished","success":true}"#),
             None
         );
-        assert_eq!(executable_of("not json", "http"), None);
+        assert_eq!(executable_of("not json"), None);
     }
 }

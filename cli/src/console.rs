@@ -1,9 +1,11 @@
 //! What a guest prints: split into lines, made safe for a terminal, and understood.
 //!
 //! The lines that mean something to tools are a protocol between the runtime and us:
-//! `rekernel: ready <where> after <n> ms`, `rekernel: panic at …`, `rekernel: exception …`,
-//! then `rekernel: backtrace` with one ` #<n> 0x<address>` per frame, and at the very end
-//! `rekernel: poweroff` or `rekernel: crash`.
+//! `rekernel: ready <where> after <n> ms`; `rekernel: panic at …`, `rekernel: exception …`
+//! or `rekernel: main returned an error: …`, perhaps remarks, then `rekernel: backtrace`
+//! with one ` #<n> 0x<address>` per frame; at the very end `rekernel: poweroff` or
+//! `rekernel: crash`. They start at the line's first character, which log lines never do
+//! (those start with their time), so an application cannot be mistaken for the runtime.
 
 use std::time::Duration;
 
@@ -63,6 +65,8 @@ pub enum Event {
     },
     /// The guest panicked or met a CPU exception.
     Fault(Fault),
+    /// Something else the runtime says, such as the state of the heap in a crash report.
+    Remark(String),
     /// One return address of the backtrace.
     Frame(u64),
     /// The guest is about to power itself off.
@@ -87,6 +91,8 @@ pub enum FaultKind {
     Panic,
     /// The CPU raised an exception: the first frame is the faulting instruction itself.
     Exception,
+    /// The application's main function returned an error.
+    Error,
 }
 
 /// Understands one line; most lines are the application's own and mean nothing to us.
@@ -94,28 +100,25 @@ pub fn understand(line: &str) -> Option<Event> {
     if let Some(frame) = frame(line) {
         return Some(Event::Frame(frame));
     }
-    // Log lines carry a time and a level in front.
-    let start = line.find("rekernel: ")?;
-    let text = line[start..].strip_prefix("rekernel: ")?.trim_end();
-    match text {
-        "poweroff" => return Some(Event::PowerOff),
-        "crash" => return Some(Event::Crash),
-        _ => {}
-    }
-    if let Some(rest) = text.strip_prefix("ready ") {
-        return Some(ready(rest));
-    }
-    let kind = if text.starts_with("panic at ") {
-        FaultKind::Panic
-    } else if text.starts_with("exception ") {
-        FaultKind::Exception
-    } else {
-        return None;
+    let text = line.strip_prefix("rekernel: ")?.trim_end();
+    let fault = |kind| {
+        Event::Fault(Fault {
+            kind,
+            message: text.to_owned(),
+        })
     };
-    Some(Event::Fault(Fault {
-        kind,
-        message: text.to_owned(),
-    }))
+    Some(match text {
+        "poweroff" => Event::PowerOff,
+        "crash" => Event::Crash,
+        "backtrace" => return None,
+        _ if text.starts_with("panic") => fault(FaultKind::Panic),
+        _ if text.starts_with("exception ") => fault(FaultKind::Exception),
+        _ if text.starts_with("main returned an error") => fault(FaultKind::Error),
+        _ => match text.strip_prefix("ready ") {
+            Some(rest) => ready(rest),
+            None => Event::Remark(text.to_owned()),
+        },
+    })
 }
 
 /// ` #3 0x10a2b4`, perhaps with more behind it.
@@ -196,14 +199,10 @@ mod tests {
             understand("rekernel: ready http://10.0.2.15:80/ after 41 ms"),
             ready("http://10.0.2.15:80/", after)
         );
-        let logged = "[   0.041000] INFO  rekernel: rekernel: ready day after day after 41 ms";
+        let logged = "[   0.041000] INFO  rekernel: ready day after day after 41 ms";
+        assert_eq!(understand(logged), None, "an application logged this");
         assert_eq!(
-            understand(logged),
-            None,
-            "a message inside a message is the application's own"
-        );
-        assert_eq!(
-            understand("[   0.041000] INFO  rekernel: ready day after day after 41 ms"),
+            understand("rekernel: ready day after day after 41 ms"),
             ready("day after day", after)
         );
         assert_eq!(understand("rekernel: ready soon"), ready("soon", None));
@@ -232,5 +231,8 @@ mod tests {
         assert_eq!(understand("rekernel: poweroff"), Some(Event::PowerOff));
         assert_eq!(understand("rekernel: crash"), Some(Event::Crash));
         assert_eq!(understand("GET / HTTP/1.1"), None);
+        assert_eq!(understand("rekernel: backtrace"), None);
+        let remark = Event::Remark("heap: 3 KiB free".to_owned());
+        assert_eq!(understand("rekernel: heap: 3 KiB free"), Some(remark));
     }
 }

@@ -9,11 +9,15 @@ use crate::symbolize::Symbolizer;
 #[derive(Clone, Debug, Default)]
 pub struct CrashReport {
     fault: Option<Fault>,
+    remarks: Vec<String>,
     frames: Vec<u64>,
 }
 
 /// More frames than this are of no use to a reader (a stack overflow has thousands).
 const MOST_FRAMES: usize = 64;
+
+/// What the runtime adds to a crash report is a handful of lines.
+const MOST_REMARKS: usize = 16;
 
 impl CrashReport {
     /// Takes note of a line's event.
@@ -24,13 +28,18 @@ impl CrashReport {
             Event::Frame(address) if self.fault.is_some() && self.frames.len() < MOST_FRAMES => {
                 self.frames.push(*address);
             }
+            Event::Remark(text) if self.fault.is_some() && self.remarks.len() < MOST_REMARKS => {
+                self.remarks.push(text.clone());
+            }
             _ => {}
         }
     }
 
-    /// The guest's own message, where it gave one.
-    pub fn message(&self) -> Option<&str> {
-        self.fault.as_ref().map(|fault| fault.message.as_str())
+    /// The guest's own message and what it added to it, where it gave one.
+    pub fn message(&self) -> Option<String> {
+        let fault = self.fault.as_ref()?;
+        let lines = std::iter::once(&fault.message).chain(&self.remarks);
+        Some(lines.map(String::as_str).collect::<Vec<_>>().join("\n"))
     }
 
     /// The backtrace with functions and lines from the unstripped ELF, or with bare
@@ -67,7 +76,9 @@ mod tests {
         let mut report = CrashReport::default();
         let console = [
             " #0 0xdead",
+            "rekernel: version 0.1.0",
             "rekernel: panic at src/main.rs:3:5: boom",
+            "rekernel: heap: 3 KiB free",
             "rekernel: backtrace",
             " #0 0x100010",
             " #1 0x100020",

@@ -104,15 +104,20 @@ impl Protocol {
 /// or is not the only one.
 pub fn find(name: Option<&str>, manifest_path: Option<&Path>) -> Result<Package> {
     let metadata = metadata(manifest_path)?;
-    choose(metadata, name)
+    choose(&metadata, name)
 }
 
-/// Names of all guests in the workspace of `manifest_path`, sorted.
+/// All guests in the workspace of `manifest_path`, sorted by name.
 ///
 /// # Errors
-/// Where cargo cannot read the manifest.
-pub fn guests(manifest_path: Option<&Path>) -> Result<Vec<String>> {
-    Ok(guest_names(&metadata(manifest_path)?.packages))
+/// Where cargo cannot read the manifest, or the settings of a guest are wrong.
+pub fn guests(manifest_path: Option<&Path>) -> Result<Vec<Package>> {
+    let metadata = metadata(manifest_path)?;
+    let names = guest_names(&metadata.packages);
+    names
+        .iter()
+        .map(|name| choose(&metadata, Some(name)))
+        .collect()
 }
 
 /// The cargo that called us, or the one on the search path.
@@ -137,7 +142,7 @@ fn metadata(manifest_path: Option<&Path>) -> Result<Metadata> {
     serde_json::from_slice(&output.stdout).context("cargo metadata answered in an unknown form")
 }
 
-fn choose(metadata: Metadata, name: Option<&str>) -> Result<Package> {
+fn choose(metadata: &Metadata, name: Option<&str>) -> Result<Package> {
     let names = guest_names(&metadata.packages);
     let known = if names.is_empty() {
         "none".to_owned()
@@ -151,7 +156,7 @@ fn choose(metadata: Metadata, name: Option<&str>) -> Result<Package> {
     };
     let Some(found) = metadata
         .packages
-        .into_iter()
+        .iter()
         .find(|package| package.name == name)
     else {
         bail!("no package `{name}` here; guests found: {known}");
@@ -176,8 +181,8 @@ fn choose(metadata: Metadata, name: Option<&str>) -> Result<Package> {
     Ok(Package {
         binary: binary.name.clone(),
         name,
-        manifest: found.manifest_path,
-        target_directory: metadata.target_directory,
+        manifest: found.manifest_path.clone(),
+        target_directory: metadata.target_directory.clone(),
         settings,
     })
 }
@@ -254,20 +259,20 @@ mod tests {
 
     #[test]
     fn the_only_guest_needs_no_name() {
-        let package = choose(metadata_of(&format!("{HTTP}, {TOOL}")), None).unwrap();
+        let package = choose(&metadata_of(&format!("{HTTP}, {TOOL}")), None).unwrap();
         assert_eq!(package.name, "http");
         assert_eq!(package.settings, Settings::default());
     }
 
     #[test]
     fn several_guests_need_a_name() {
-        let error = choose(metadata_of(&format!("{HTTP}, {ECHO}")), None).unwrap_err();
+        let error = choose(&metadata_of(&format!("{HTTP}, {ECHO}")), None).unwrap_err();
         assert_eq!(error.to_string(), "which guest? name one of: echo, http");
     }
 
     #[test]
     fn a_wrong_name_is_answered_with_the_right_ones() {
-        let error = choose(metadata_of(&format!("{HTTP}, {ECHO}")), Some("htpp")).unwrap_err();
+        let error = choose(&metadata_of(&format!("{HTTP}, {ECHO}")), Some("htpp")).unwrap_err();
         assert_eq!(
             error.to_string(),
             "no package `htpp` here; guests found: echo, http"
@@ -276,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_host_tool_is_no_guest() {
-        let error = choose(metadata_of(TOOL), Some("tool")).unwrap_err();
+        let error = choose(&metadata_of(TOOL), Some("tool")).unwrap_err();
         assert!(
             error.to_string().contains("does not depend on `rekernel`"),
             "{error}"
@@ -285,7 +290,7 @@ mod tests {
 
     #[test]
     fn settings_name_the_services() {
-        let package = choose(metadata_of(ECHO), Some("echo")).unwrap();
+        let package = choose(&metadata_of(ECHO), Some("echo")).unwrap();
         let services: Vec<_> = package
             .settings
             .forward
@@ -300,7 +305,7 @@ mod tests {
         let echo = ECHO.replace("udp:7", "icmp:7");
         let error = format!(
             "{:#}",
-            choose(metadata_of(&echo), Some("echo")).unwrap_err()
+            choose(&metadata_of(&echo), Some("echo")).unwrap_err()
         );
         assert!(
             error.contains("`echo`") && error.contains("icmp:7"),

@@ -163,7 +163,8 @@ impl<'a> Watcher<'a> {
 
     /// Reports a crash: the guest's message, else `otherwise`, then the backtrace.
     pub(crate) fn crashed(&self, otherwise: &str) -> ExitCode {
-        let message = self.report.message().unwrap_or(otherwise);
+        let message = self.report.message();
+        let message = message.as_deref().unwrap_or(otherwise);
         progress::error(&format!(
             "guest {} crashed: {message}",
             self.guest.package.name
