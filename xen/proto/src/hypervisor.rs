@@ -4,6 +4,7 @@
 //! implements it with real grants and event channels; [`crate::fake`] implements it for
 //! host tests, strictly: what Xen would refuse, the fake refuses too.
 
+use alloc::rc::Rc;
 use core::fmt;
 use core::future::Future;
 use core::task::{Context, Poll};
@@ -82,6 +83,42 @@ pub trait SharedPage {
     /// # Panics
     /// If `offset + from.len() > 4096`.
     fn write(&self, offset: usize, from: &[u8]);
+}
+
+impl<P: SharedPage + ?Sized> SharedPage for &P {
+    fn load(&self, word: usize) -> u32 {
+        (**self).load(word)
+    }
+
+    fn store(&self, word: usize, value: u32) {
+        (**self).store(word, value);
+    }
+
+    fn read(&self, offset: usize, into: &mut [u8]) {
+        (**self).read(offset, into);
+    }
+
+    fn write(&self, offset: usize, from: &[u8]) {
+        (**self).write(offset, from);
+    }
+}
+
+impl<P: SharedPage + ?Sized> SharedPage for Rc<P> {
+    fn load(&self, word: usize) -> u32 {
+        (**self).load(word)
+    }
+
+    fn store(&self, word: usize, value: u32) {
+        (**self).store(word, value);
+    }
+
+    fn read(&self, offset: usize, into: &mut [u8]) {
+        (**self).read(offset, into);
+    }
+
+    fn write(&self, offset: usize, from: &[u8]) {
+        (**self).write(offset, from);
+    }
 }
 
 /// A page of our own, zeroed when it was granted, that one other domain may map.

@@ -1,0 +1,246 @@
+//! A device's nodes: reading and writing states, following the backend.
+
+use alloc::string::{String, ToString};
+use core::future::poll_fn;
+use core::task::{Context, Poll};
+
+use super::{Observation, State};
+use crate::hypervisor::{DomainId, Hypervisor};
+use crate::xenstore::{Errno, Store, StoreError, Transaction, Watch};
+
+/// Longest backend path that is believed, in bytes: names of nodes must still fit after it.
+const LONGEST_BACKEND_PATH: usize = 1024;
+
+/// The state that a node says. A node that is missing or makes no sense is [`State::Unknown`].
+///
+/// # Errors
+/// [`StoreError`], except that the node does not exist.
+pub async fn read_state<H: Hypervisor>(store: &Store<H>, path: &str) -> Result<State, StoreError> {
+    let Some(text) = read_if_there(store, path).await? else {
+        return Ok(State::Unknown);
+    };
+    Ok(State::parse(&text).unwrap_or_else(|| {
+        log::warn!("{path} is {text:?}, which is no state");
+        State::Unknown
+    }))
+}
+
+/// A frontend's nodes in xenstore.
+pub struct Device<H: Hypervisor> {
+    store: Store<H>,
+    path: String,
+}
+
+impl<H: Hypervisor> Clone for Device<H> {
+    fn clone(&self) -> Self {
+        Self {
+            store: self.store.clone(),
+            path: self.path.clone(),
+        }
+    }
+}
+
+impl<H: Hypervisor> Device<H> {
+    /// The device whose nodes lie under `path`, such as `device/vif/0`.
+    pub fn new(store: Store<H>, path: &str) -> Self {
+        Self {
+            store,
+            path: path.to_string(),
+        }
+    }
+
+    /// The frontend's path.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The path of a node of the frontend.
+    pub fn node(&self, name: &str) -> String {
+        alloc::format!("{}/{name}", self.path)
+    }
+
+    /// The client under it.
+    pub fn store(&self) -> &Store<H> {
+        &self.store
+    }
+
+    /// Our own state, as written in the store.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn state(&self) -> Result<State, StoreError> {
+        read_state(&self.store, &self.node("state")).await
+    }
+
+    /// Writes our state, unless the device was taken away: then it returns false and does not
+    /// create the node again.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn write_state(&self, state: State) -> Result<bool, StoreError> {
+        self.update(async |transaction| transaction.write(&self.node("state"), state.text()).await)
+            .await
+    }
+
+    /// Runs `body` in a transaction, unless the device was taken away: then it returns false.
+    ///
+    /// # Errors
+    /// `body`'s or another [`StoreError`].
+    pub async fn update(
+        &self,
+        mut body: impl AsyncFnMut(&Transaction<H>) -> Result<(), StoreError>,
+    ) -> Result<bool, StoreError> {
+        let anchor = self.node("backend");
+        self.store
+            .transaction(async |transaction| {
+                match transaction.read_bytes(&anchor).await {
+                    Ok(_) => {}
+                    Err(error) if error.is_not_found() => return Ok(false),
+                    Err(error) => return Err(error),
+                }
+                body(transaction).await?;
+                Ok(true)
+            })
+            .await
+    }
+
+    /// Starts to follow the device and its backend.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn follow(&self) -> Result<Follower<H>, StoreError> {
+        let frontend = self.store.watch(&self.node("backend")).await?;
+        Ok(Follower {
+            device: self.clone(),
+            frontend,
+            backend: None,
+        })
+    }
+
+    /// The backend's path and domain, if the device is there.
+    async fn find_backend(&self) -> Result<Option<BackendAddress>, StoreError> {
+        let Some(path) = read_if_there(&self.store, &self.node("backend")).await? else {
+            return Ok(None);
+        };
+        let node = self.node("backend-id");
+        let Some(text) = read_if_there(&self.store, &node).await? else {
+            return Ok(None);
+        };
+        let Ok(domain) = text.parse() else {
+            log::warn!("{node} is {text:?}, which is no domain");
+            return Ok(None);
+        };
+        if path.is_empty() || path.len() > LONGEST_BACKEND_PATH || path.contains('\0') {
+            log::warn!("{} is no path", self.node("backend"));
+            return Ok(None);
+        }
+        Ok(Some(BackendAddress {
+            path,
+            domain: DomainId(domain),
+        }))
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct BackendAddress {
+    path: String,
+    domain: DomainId,
+}
+
+/// Watches a device and its backend, also when the backend moves to another domain.
+pub struct Follower<H: Hypervisor> {
+    device: Device<H>,
+    frontend: Watch<H>,
+    backend: Option<(BackendAddress, Watch<H>)>,
+}
+
+impl<H: Hypervisor> Follower<H> {
+    /// The device followed.
+    pub fn device(&self) -> &Device<H> {
+        &self.device
+    }
+
+    /// The backend's path when last observed.
+    pub fn backend_path(&self) -> Option<&str> {
+        let (address, _) = self.backend.as_ref()?;
+        Some(&address.path)
+    }
+
+    /// The backend's domain when last observed.
+    pub fn backend_domain(&self) -> Option<DomainId> {
+        let (address, _) = self.backend.as_ref()?;
+        Some(address.domain)
+    }
+
+    /// The path of a node of the backend's.
+    pub fn backend_node(&self, name: &str) -> Option<String> {
+        Some(alloc::format!("{}/{name}", self.backend_path()?))
+    }
+
+    /// Waits until something may have changed. Returns at once the first time.
+    ///
+    /// # Errors
+    /// [`StoreError::Broken`].
+    pub async fn changed(&mut self) -> Result<(), StoreError> {
+        poll_fn(|context| self.poll_changed(context)).await
+    }
+
+    /// [`changed`](Self::changed) for those who wait for several things.
+    ///
+    /// # Errors
+    /// [`StoreError::Broken`].
+    pub fn poll_changed(&mut self, context: &mut Context<'_>) -> Poll<Result<(), StoreError>> {
+        if let Poll::Ready(result) = self.frontend.poll_changed(context) {
+            return Poll::Ready(result.map(drop));
+        }
+        match &mut self.backend {
+            Some((_, watch)) => watch.poll_changed(context).map(|result| result.map(drop)),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Looks at the device and its backend now.
+    ///
+    /// # Errors
+    /// [`StoreError`], except that nodes do not exist.
+    pub async fn observe(&mut self) -> Result<Observation, StoreError> {
+        let Some(found) = self.device.find_backend().await? else {
+            self.backend = None;
+            return Ok(Observation {
+                present: false,
+                backend: State::Unknown,
+                online: false,
+            });
+        };
+        let store = &self.device.store;
+        let state_node = alloc::format!("{}/state", found.path);
+        let online_node = alloc::format!("{}/online", found.path);
+        let known = matches!(&self.backend, Some((address, _)) if *address == found);
+        if !known {
+            // Watched before it is read, so that no change falls between.
+            let watch = store.watch(&state_node).await?;
+            self.backend = Some((found, watch));
+        }
+        let backend = read_state(store, &state_node).await?;
+        // Backends that do not write it mean to stay.
+        let online = read_if_there(store, &online_node).await?;
+        Ok(Observation {
+            present: true,
+            backend,
+            online: online.is_none_or(|online| online != "0"),
+        })
+    }
+}
+
+/// A node's text; `None` if it is not there, is not ours to read, or is no text.
+async fn read_if_there<H: Hypervisor>(
+    store: &Store<H>,
+    path: &str,
+) -> Result<Option<String>, StoreError> {
+    match store.read(path).await {
+        Ok(text) => Ok(Some(text)),
+        Err(StoreError::NotText { .. }) => Ok(None),
+        Err(error) if matches!(error.errno(), Some(Errno::ENOENT | Errno::EACCES)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
