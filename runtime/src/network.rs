@@ -1,0 +1,46 @@
+//! Network interfaces: from a device to the stack, with the addresses it shall have.
+
+use alloc::boxed::Box;
+
+use rekernel_core::config::Settings;
+use rekernel_core::net::Stack;
+use rekernel_core::net::device::NetworkDevice;
+
+/// Takes the devices of a machine, in order.
+pub(crate) struct Interfaces<'a> {
+    settings: &'a Settings,
+    added: usize,
+}
+
+impl<'a> Interfaces<'a> {
+    pub(crate) fn new(settings: &'a Settings) -> Self {
+        Self { settings, added: 0 }
+    }
+
+    /// Hands a device to the stack of the running runtime.
+    pub(crate) fn add(&mut self, device: Box<dyn NetworkDevice>) {
+        let (config, complaints) = self
+            .settings
+            .address_config(self.added, device.assigned_address());
+        for complaint in complaints {
+            log::error!("{}: assigned by the host: {complaint}", device.name());
+        }
+        Stack::current().add_interface(device, config);
+        self.added += 1;
+    }
+
+    /// Says what is not there, once all devices were added.
+    pub(crate) fn finish(self) {
+        if self.added == 0 {
+            log::warn!("no network device found");
+        }
+        for index in self
+            .settings
+            .configured_interfaces()
+            .filter(|&index| index >= self.added)
+        {
+            log::error!("the command line configures interface {index}, but there is none");
+        }
+        Stack::current().set_dns_servers(self.settings.dns.clone());
+    }
+}

@@ -1,0 +1,235 @@
+//! A PC without Xen: QEMU's `pc`, `q35` and `microvm`, booted through PVH.
+//!
+//! Console on the first serial port, time from the time-stamp counter, the local APIC's timer
+//! to wake up, network through virtio: on PCI with message-signalled interrupts, on `microvm`
+//! with registers and interrupt lines that QEMU names on the command line.
+
+mod clock;
+mod io_apic;
+#[expect(unsafe_code, reason = "I/O ports")]
+mod io_port;
+mod local_apic;
+#[expect(unsafe_code, reason = "PCI configuration and address ranges")]
+mod pci;
+mod power;
+#[expect(unsafe_code, reason = "memory-mapped registers")]
+mod registers;
+mod serial;
+mod signal;
+mod timer_chip;
+mod virtio;
+#[expect(unsafe_code, reason = "device memory")]
+mod virtio_hal;
+#[expect(unsafe_code, reason = "registers at an address from the command line")]
+mod virtio_mmio;
+mod virtio_net;
+#[expect(unsafe_code, reason = "buffers shared with devices")]
+mod virtio_queue;
+mod wall_clock;
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use core::time::Duration;
+
+use pvh_boot::interrupts::{self, Vector};
+use rekernel_core::platform::{NoEntropy, Platform};
+use spin::Once;
+
+use self::clock::{Clock, Source};
+use self::local_apic::LocalApic;
+use self::serial::Serial;
+use self::signal::Signal;
+use crate::heap::SharedPages;
+use crate::machine::Machine;
+use crate::{dma, entropy};
+
+pub(crate) use self::virtio::start_network;
+
+/// For the interrupt handlers, which are plain functions.
+static LOCAL_APIC: Once<LocalApic> = Once::new();
+
+/// Two signals for each network interface.
+static SIGNALS: [Signal; SIGNAL_COUNT] = [const { Signal::new() }; SIGNAL_COUNT];
+const SIGNAL_COUNT: usize = 16;
+
+/// Vectors: one for each signal from here on, then the timer's.
+const FIRST_SIGNAL_VECTOR: u8 = 0x40;
+const TIMER_VECTOR: u8 = FIRST_SIGNAL_VECTOR + SIGNAL_COUNT as u8;
+const SPURIOUS_VECTOR: u8 = 0xff;
+
+/// The machine.
+struct Pc {
+    name: String,
+    serial: Option<Serial>,
+    apic: &'static LocalApic,
+    clock: Clock,
+    /// Time since the Unix epoch at start.
+    epoch: Option<Duration>,
+}
+
+/// Starts the machine; its time starts at the counter value `start`, and `shared` is for
+/// devices.
+///
+/// # Panics
+/// When there is no local APIC: nothing could wake the guest.
+pub(crate) fn start(start: u64, shared: SharedPages) -> &'static dyn Machine {
+    dma::add(shared);
+    let serial = Serial::start();
+    // Nothing that firmware left enabled may interrupt; the vectors would be exceptions'.
+    for mask in io_port::IoPort::INTERRUPT_MASKS {
+        mask.write_u8(0xff);
+    }
+    let apic = LocalApic::start(SPURIOUS_VECTOR).expect("the local APIC can be mapped");
+    let apic = LOCAL_APIC.call_once(|| apic);
+    let clock = Clock::start(start, apic);
+    let epoch = wall_clock::read().map(|time| time.saturating_sub(clock.now()));
+    for (number, &handler) in HANDLERS.iter().enumerate() {
+        set_handler(FIRST_SIGNAL_VECTOR + number as u8, handler);
+    }
+    set_handler(TIMER_VECTOR, on_timer);
+    set_handler(SPURIOUS_VECTOR, || {});
+    apic.enable_timer(TIMER_VECTOR);
+    interrupts::enable();
+    Box::leak(Box::new(Pc {
+        name: name(),
+        serial,
+        apic,
+        clock,
+        epoch,
+    }))
+}
+
+fn set_handler(vector: u8, handler: fn()) {
+    let vector = Vector::new(vector).expect("vectors from 32 on are free");
+    interrupts::set_handler(vector, handler);
+}
+
+fn on_timer() {
+    signal::note_any();
+    end_interrupt();
+}
+
+fn on_signal<const NUMBER: usize>() {
+    SIGNALS[NUMBER].note();
+    end_interrupt();
+}
+
+fn end_interrupt() {
+    if let Some(apic) = LOCAL_APIC.get() {
+        apic.end_interrupt();
+    }
+}
+
+const HANDLERS: [fn(); SIGNAL_COUNT] = [
+    on_signal::<0>,
+    on_signal::<1>,
+    on_signal::<2>,
+    on_signal::<3>,
+    on_signal::<4>,
+    on_signal::<5>,
+    on_signal::<6>,
+    on_signal::<7>,
+    on_signal::<8>,
+    on_signal::<9>,
+    on_signal::<10>,
+    on_signal::<11>,
+    on_signal::<12>,
+    on_signal::<13>,
+    on_signal::<14>,
+    on_signal::<15>,
+];
+
+/// The machine's name, from the bridge that its PCI bus starts with.
+fn name() -> String {
+    const I440FX: u32 = 0x1237_8086;
+    const Q35: u32 = 0x29c0_8086;
+    let maker = if power::under_qemu() { "QEMU" } else { "PVH" };
+    let model = match pci::host_bridge() {
+        Some(I440FX) => "pc",
+        Some(Q35) => "q35",
+        Some(_) => "machine",
+        None => "microvm",
+    };
+    format!("{maker} {model}")
+}
+
+impl Pc {
+    /// Has the timer fire at `deadline`.
+    fn set_timer(&self, deadline: Duration) {
+        if crate::processor::has_timer_deadline() {
+            crate::processor::write_timer_deadline(self.clock.counter_at(deadline));
+        } else {
+            let span = deadline.saturating_sub(self.clock.now());
+            self.apic.fire_after(self.clock.timer_ticks(span));
+        }
+    }
+}
+
+impl Platform for Pc {
+    fn now(&self) -> Duration {
+        self.clock.now()
+    }
+
+    fn wall_clock(&self) -> Option<Duration> {
+        self.epoch.map(|epoch| epoch + self.clock.now())
+    }
+
+    fn dispatch_events(&self) -> bool {
+        let any = signal::take_any();
+        if any {
+            SIGNALS.iter().for_each(Signal::dispatch);
+        }
+        any
+    }
+
+    fn idle(&self, deadline: Option<Duration>) {
+        if let Some(deadline) = deadline {
+            if deadline <= self.clock.now() {
+                return;
+            }
+            self.set_timer(deadline);
+        }
+        // A timer that fires before the halt has been noted, so there is no halt.
+        interrupts::halt_unless(signal::any_noted);
+    }
+
+    fn entropy(&self, seed: &mut [u8; 32]) -> Result<(), NoEntropy> {
+        entropy::fill(seed)
+    }
+}
+
+impl Machine for Pc {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn write_console(&self, bytes: &[u8]) {
+        match &self.serial {
+            Some(serial) => serial.write(bytes),
+            None => pvh_boot::debug_port::write(bytes),
+        }
+    }
+
+    fn power_off(&self) -> ! {
+        power::power_off()
+    }
+
+    fn crash(&self) -> ! {
+        power::crash()
+    }
+
+    fn describe(&self) {
+        let (source, frequency) = self.clock.speed();
+        let megahertz = frequency / 1_000_000;
+        match source {
+            Source::Guessed => {
+                log::error!("nothing tells the clock's speed; taking {megahertz} MHz")
+            }
+            source => log::debug!("time-stamp counter at {megahertz} MHz ({source:?})"),
+        }
+        if self.serial.is_none() {
+            log::warn!("no serial port; the console is the debug port");
+        }
+    }
+}
