@@ -4,7 +4,7 @@ use core::arch::global_asm;
 use core::mem::size_of;
 
 use super::stacks;
-use super::start::start;
+use super::start::{run, start};
 use crate::descriptors::{CODE_SELECTOR, DATA_SELECTOR};
 
 global_asm!(
@@ -14,6 +14,7 @@ global_asm!(
     code_selector = const CODE_SELECTOR,
     data_selector = const DATA_SELECTOR,
     start = sym start,
+    run = sym run,
 );
 
 unsafe extern "C" {

@@ -148,6 +148,11 @@ in_long_mode:
     mov edi, ebp
     xor ebp, ebp                             # a backtrace ends here
     call {start}
+    # Booting took some of the stack: the program gets all of it.
+    mov esp, offset {boot_stack} + {boot_stack_end}
+    xor ebp, ebp
+    mov rdi, rax
+    call {run}
     ud2
 
     .section .rodata.pvh_boot_entry, "a", @progbits

@@ -26,16 +26,21 @@ unsafe extern "Rust" {
 static BOOT_INFO: BootCell<BootInfo> = BootCell::new();
 
 /// Called by `entry.s` on the boot stack, interrupts off, the first 4 GiB mapped.
-pub(super) extern "C" fn start(start_info: u64) -> ! {
+pub(super) extern "C" fn start(start_info: u64) -> &'static BootInfo {
     vectors::load();
     match set_up(start_info) {
-        Ok(boot) => pvh_boot_main(boot),
+        Ok(boot) => boot,
         Err(error) => {
             // Writing cannot fail.
             let _written = writeln!(LastWords, "pvh-boot: cannot start: {error}");
             stop(Outcome::Crash)
         }
     }
+}
+
+/// Called by `entry.s` on the emptied boot stack, with what [`start`] returned.
+pub(super) extern "C" fn run(boot: &'static BootInfo) -> ! {
+    pvh_boot_main(boot)
 }
 
 fn set_up(start_info: u64) -> Result<&'static BootInfo, BootError> {

@@ -70,7 +70,7 @@ fn main(boot: &'static BootInfo) -> ! {
                 say!("ATTACK SURVIVED");
             }
             None => {
-                say!("PROBE FAILED: no attack named {:?}", name.escape_ascii());
+                say!("PROBE FAILED: no attack named {}", name.escape_ascii());
                 pvh_boot::stop(Outcome::Crash)
             }
         },
