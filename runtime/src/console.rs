@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Write};
 
-use crate::machine;
+use crate::{crash, machine};
 
 /// Writes one line.
 pub(crate) fn write_line(line: fmt::Arguments<'_>) {
@@ -26,6 +26,7 @@ impl Buffer {
     fn flush(&mut self) {
         let bytes = &self.bytes[..self.used];
         match machine::chosen() {
+            Some(machine) if crash::is_under_way() => machine.write_last_words(bytes),
             Some(machine) => machine.write_console(bytes),
             None => pvh_boot::debug_port::write(bytes),
         }

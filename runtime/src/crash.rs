@@ -38,6 +38,11 @@ pub(crate) fn application_error(error: &dyn fmt::Display) -> ! {
     stop()
 }
 
+/// Whether the guest is about to end because of a failure.
+pub(crate) fn is_under_way() -> bool {
+    CRASHING.load(Ordering::Relaxed)
+}
+
 fn begin() {
     interrupts::disable();
     if CRASHING.swap(true, Ordering::Relaxed) {

@@ -16,9 +16,10 @@ use crate::dma::PAGE_SIZE;
 /// Bounds of what is set apart for devices and peers, in bytes.
 ///
 /// An eighth of RAM, because a program's own buffers are about as large as what is under way
-/// on its interfaces. At least 1.25 MiB, which is one busy interface: 256 pages to receive, as
-/// many as a ring holds, and some to send; at most 64 MiB, since rings do not grow with RAM.
-const SHARED_BYTES: (usize, usize) = (5 << 18, 64 << 20);
+/// on its interfaces. At least 1 MiB, of which a Xen interface takes 264 KiB at first and up
+/// to 2 MiB under load if it can get them, a virtio interface 0.5 MiB; at most 64 MiB, since
+/// rings do not grow with RAM.
+const SHARED_BYTES: (usize, usize) = (1 << 20, 64 << 20);
 const SHARED_PART: usize = 8;
 
 #[global_allocator]

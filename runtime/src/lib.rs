@@ -55,6 +55,7 @@ mod pc;
 #[expect(unsafe_code, reason = "machine instructions")]
 mod processor;
 pub mod start;
+mod xen_guest;
 
 use core::fmt;
 

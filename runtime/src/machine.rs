@@ -7,8 +7,6 @@ static MACHINE: Once<&'static dyn Machine> = Once::new();
 
 /// A platform, and what the rest of this crate asks of it beyond the executor's needs.
 ///
-/// The console and the two ends work at any time after start, also in the middle of a crash:
-/// they take no lock that the crashing program may hold, and no heap.
 pub(crate) trait Machine: Platform + Send + Sync {
     /// What to call it: `Xen 4.17`, `QEMU q35`.
     fn name(&self) -> &str;
@@ -19,10 +17,17 @@ pub(crate) trait Machine: Platform + Send + Sync {
     /// Sends bytes to the console.
     fn write_console(&self, bytes: &[u8]);
 
+    /// Sends bytes to the console in the middle of a crash: takes no lock that the crashing
+    /// program may hold, and no heap.
+    fn write_last_words(&self, bytes: &[u8]) {
+        self.write_console(bytes);
+    }
+
     /// Ends the guest in order.
     fn power_off(&self) -> !;
 
-    /// Ends the guest as crashed.
+    /// Ends the guest as crashed. Like [`write_last_words`](Self::write_last_words), takes no
+    /// lock and no heap.
     fn crash(&self) -> !;
 }
 

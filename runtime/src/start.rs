@@ -11,7 +11,7 @@ use rekernel_core::executor;
 
 use crate::machine::{self, Machine};
 use crate::network::Interfaces;
-use crate::{config, console, crash, heap, information, logger, pc, processor};
+use crate::{config, console, crash, heap, information, logger, pc, processor, xen_guest};
 
 /// What a main function may return.
 pub trait Outcome {
@@ -55,7 +55,10 @@ fn prepare(boot: &'static BootInfo, keys: &[&str]) -> (&'static dyn Machine, &'s
     let start = processor::time_stamp_counter();
     pvh_boot::exceptions::set_handler(crash::exception);
     let shared = heap::start(boot);
-    let machine = pc::start(start, shared);
+    let machine = match xen::detect() {
+        Some(detected) => xen_guest::start(detected, shared),
+        None => pc::start(start, shared),
+    };
     machine::choose(machine);
     information::remember(boot);
     let (settings, complaints) = Settings::parse(boot.command_line(), keys);
@@ -80,6 +83,9 @@ fn introduce(machine: &dyn Machine, boot: &BootInfo, complaints: &[Complaint]) {
 
 async fn start_network(settings: &'static Settings) {
     let mut interfaces = Interfaces::new(settings);
-    pc::start_network(settings, &mut interfaces);
+    match xen_guest::running() {
+        Some(guest) => guest.start_network(&mut interfaces).await,
+        None => pc::start_network(settings, &mut interfaces),
+    }
     interfaces.finish();
 }

@@ -1,0 +1,203 @@
+//! A guest of Xen: PV console, xenstore, netfront, the toolstack's wishes.
+
+#[expect(unsafe_code, reason = "starts the Xen interface")]
+mod bring_up;
+mod vif;
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use core::future::Future;
+use core::pin::Pin;
+use core::time::Duration;
+
+use netfront::NetFront;
+use pvh_boot::interrupts;
+use rekernel_core::executor::spawn;
+use rekernel_core::platform::{NoEntropy, Platform};
+use rekernel_core::time::{Instant, sleep_until, timeout};
+use spin::Once;
+use xen::control::{ShutdownRequest, shutdown_request};
+use xen::{Detected, Hypervisor, Timers};
+
+use self::vif::Vif;
+use crate::heap::SharedPages;
+use crate::machine::Machine;
+use crate::network::Interfaces;
+use crate::{console, entropy};
+
+type Store = xen_proto::xenstore::Store<Hypervisor>;
+
+static GUEST: Once<Guest> = Once::new();
+
+/// How long a new interface may take to tell its Ethernet address, which xenstore has.
+const IDENTIFICATION_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The guest's side of Xen.
+pub(crate) struct Guest {
+    machine: &'static xen::Machine,
+    name: String,
+    /// Xen's time at the guest's start: it counts from the host's.
+    start: Duration,
+}
+
+/// Starts as a guest of the Xen that was detected; `pages` are for what is shared with others.
+///
+/// # Panics
+/// When Xen refuses something no guest can do without; the message says what.
+pub(crate) fn start(detected: Detected, pages: SharedPages) -> &'static dyn Machine {
+    let machine = match bring_up::bring_up(detected, pages, &ExecutorTimers) {
+        Ok(machine) => machine,
+        Err(error) => panic!("cannot run on this Xen: {error}"),
+    };
+    let version = machine.version();
+    GUEST.call_once(|| Guest {
+        machine,
+        name: format!("Xen {}.{}", version.major, version.minor),
+        start: xen::clock::now(),
+    })
+}
+
+/// The guest, if this is Xen.
+pub(crate) fn running() -> Option<&'static Guest> {
+    GUEST.get()
+}
+
+impl Guest {
+    /// Connects to xenstore, obeys the toolstack from now on, and starts all interfaces.
+    pub(crate) async fn start_network(&self, interfaces: &mut Interfaces<'_>) {
+        let hypervisor = self.machine.hypervisor();
+        let (ring, port) = match self.machine.store_connection() {
+            Ok(connection) => connection,
+            Err(error) => {
+                log::error!("no xenstore, so no network and no orderly shutdown: {error}");
+                return;
+            }
+        };
+        let store = Store::new(hypervisor, ring, port);
+        spawn(drive_store(store.clone()));
+        spawn(obey_toolstack(store.clone()));
+        match netfront::list_vifs(&store).await {
+            Ok(handles) => {
+                for handle in handles {
+                    start_vif(hypervisor, &store, handle, interfaces).await;
+                }
+            }
+            Err(error) => log::error!("cannot list network interfaces: {error}"),
+        }
+    }
+}
+
+async fn start_vif(
+    hypervisor: Hypervisor,
+    store: &Store,
+    handle: u32,
+    interfaces: &mut Interfaces<'_>,
+) {
+    let (device, control) = NetFront::new(hypervisor, store.clone(), handle);
+    spawn(control.run());
+    if timeout(IDENTIFICATION_TIMEOUT, device.identified())
+        .await
+        .is_err()
+    {
+        log::error!(
+            "{}: the host names no Ethernet address; left out",
+            device.name()
+        );
+        return;
+    }
+    let assigned_address = assigned_address(store, handle).await;
+    interfaces.add(Box::new(Vif {
+        device,
+        assigned_address,
+    }));
+}
+
+/// The address of `vif = ['ip=...']`. Read here because the stack wants to know it before the
+/// backend has connected.
+async fn assigned_address(store: &Store, handle: u32) -> Option<String> {
+    let backend = store
+        .read(&format!("device/vif/{handle}/backend"))
+        .await
+        .ok()?;
+    store.read(&format!("{backend}/ip")).await.ok()
+}
+
+async fn drive_store(store: Store) {
+    let misbehaviour = store.run().await;
+    log::error!("xenstored broke the protocol, and is not listened to any more: {misbehaviour}");
+}
+
+async fn obey_toolstack(store: Store) {
+    match shutdown_request(&store).await {
+        Ok(ShutdownRequest::Poweroff | ShutdownRequest::Halt) => crate::shutdown(),
+        Ok(ShutdownRequest::Reboot) => {
+            console::write_line(format_args!("rekernel: reboot"));
+            xen::power::reboot()
+        }
+        Err(error) => log::error!("no orders from the toolstack any more: {error}"),
+    }
+}
+
+/// Lets Xen's drivers wait on the executor.
+struct ExecutorTimers;
+
+impl Timers for ExecutorTimers {
+    fn sleep_until(&self, deadline: Duration) -> Pin<Box<dyn Future<Output = ()>>> {
+        let start = GUEST.get().map_or(Duration::ZERO, |guest| guest.start);
+        let since_boot = deadline.saturating_sub(start);
+        Box::pin(sleep_until(Instant::since_boot(since_boot)))
+    }
+}
+
+impl Platform for Guest {
+    fn now(&self) -> Duration {
+        xen::clock::now().saturating_sub(self.start)
+    }
+
+    fn wall_clock(&self) -> Option<Duration> {
+        xen::clock::wall_clock()
+    }
+
+    fn dispatch_events(&self) -> bool {
+        self.machine.dispatch_events()
+    }
+
+    fn idle(&self, deadline: Option<Duration>) {
+        if deadline.is_some_and(|deadline| deadline <= self.now()) {
+            return;
+        }
+        xen::clock::set_timer(deadline.map(|deadline| self.start.saturating_add(deadline)));
+        interrupts::halt_unless(|| self.machine.events_noted());
+    }
+
+    fn entropy(&self, seed: &mut [u8; 32]) -> Result<(), NoEntropy> {
+        entropy::fill(seed)
+    }
+}
+
+impl Machine for Guest {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn describe(&self) {
+        log::debug!("features of this Xen: {:?}", self.machine.features());
+    }
+
+    fn write_console(&self, bytes: &[u8]) {
+        xen::console::write(bytes);
+    }
+
+    fn write_last_words(&self, bytes: &[u8]) {
+        xen::console::emergency(bytes);
+    }
+
+    fn power_off(&self) -> ! {
+        xen::power::poweroff()
+    }
+
+    fn crash(&self) -> ! {
+        xen::power::crash("")
+    }
+}

@@ -1,0 +1,64 @@
+//! netfront's device as the network stack wants it.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::task::{Context, Poll};
+
+use rekernel_core::net::device::{ChecksumOffload, NetworkDevice, QueueFull, TransmitChecksum};
+use xen::Hypervisor;
+
+/// One virtual interface, and the address the host gave it in xenstore.
+pub(super) struct Vif {
+    pub(super) device: netfront::Device<Hypervisor>,
+    pub(super) assigned_address: Option<String>,
+}
+
+impl NetworkDevice for Vif {
+    fn name(&self) -> &str {
+        self.device.name()
+    }
+
+    fn mac(&self) -> [u8; 6] {
+        self.device.mac()
+    }
+
+    fn mtu(&self) -> usize {
+        self.device.mtu()
+    }
+
+    fn checksum_offload(&self) -> ChecksumOffload {
+        let offload = self.device.checksum_offload();
+        ChecksumOffload {
+            transmit_ipv4: offload.transmit_ipv4,
+            transmit_ipv6: offload.transmit_ipv6,
+            receive_verified: offload.receive_verified,
+        }
+    }
+
+    fn link_is_up(&self) -> bool {
+        self.device.link_is_up()
+    }
+
+    fn assigned_address(&self) -> Option<&str> {
+        self.assigned_address.as_deref()
+    }
+
+    fn receive(&mut self, frame: &mut Vec<u8>) -> bool {
+        self.device.receive(frame)
+    }
+
+    fn transmit(&mut self, frame: &[u8], checksum: TransmitChecksum) -> Result<(), QueueFull> {
+        let by_device = checksum == TransmitChecksum::Device;
+        self.device
+            .transmit(frame, by_device)
+            .map_err(|_| QueueFull)
+    }
+
+    fn flush(&mut self) {
+        self.device.flush();
+    }
+
+    fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.device.poll_event(context)
+    }
+}
