@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use lab::{BootOptions, Dom0, HostForward, Lab, Options, network};
+use lab::{BootOptions, Dom0, HostForward, Lab, Options, Prepared, network};
 
 use crate::arguments::RunArguments;
 use crate::build::{self, Guest};
@@ -78,16 +78,20 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// Prepares and boots the lab, saying each step.
+/// Makes all that is needed to boot the lab, or finds it ready, saying each step.
 ///
 /// # Errors
-/// The lab's own: they say what is missing, or what was waited for and what was seen.
-pub fn boot_lab(options: &BootOptions) -> Result<Dom0> {
+/// The lab's own: they say what is missing and how to get it.
+pub fn ensure_lab() -> Result<Prepared> {
     let progress = |line: &str| status("Lab", line);
     let requirements = lab::requirements();
     let why = "a real Xen is booted under QEMU, with a dom0 made from the distribution's packages";
     lab::packages::ensure(&requirements, why, &progress)?;
-    let prepared = Lab::prepare(&Options::default(), &progress)?;
+    Ok(Lab::prepare(&Options::default(), &progress)?)
+}
+
+fn boot_lab(options: &BootOptions) -> Result<Dom0> {
+    let prepared = ensure_lab()?;
     status(
         "Booting",
         &format!(
@@ -96,7 +100,7 @@ pub fn boot_lab(options: &BootOptions) -> Result<Dom0> {
         ),
     );
     let started = Instant::now();
-    let dom0 = prepared.boot(options, &progress)?;
+    let dom0 = prepared.boot(options, &|line| status("Lab", line))?;
     status(
         "Booted",
         &format!("Xen and dom0 in {}", Took(started.elapsed())),

@@ -66,7 +66,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// # Errors
 /// Where the test itself cannot be made.
 pub fn try_boot(qemu: &Qemu, accelerator: Accelerator) -> Result<Result<(), String>> {
-    let kernel = TemporaryFile::with(&tiny::elf())?;
+    let kernel = TemporaryFile::with(&tiny::exiting())?;
     let mut child = Command::new(&qemu.program)
         .args([
             "-machine",

@@ -3,7 +3,7 @@
 pub mod accelerator;
 mod command;
 mod guest;
-mod tiny;
+pub mod tiny;
 
 use std::path::PathBuf;
 use std::process::Command;

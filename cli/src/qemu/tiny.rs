@@ -1,42 +1,61 @@
-//! The smallest guest there is: says "I ran" and ends. It shows whether an accelerator
-//! really works, which the presence of its device node does not.
+//! The smallest guests there are, made by hand.
+//!
+//! One says "I ran" and ends: it shows whether an accelerator really works, which the
+//! presence of its device node does not. The other halts at once: what its machine
+//! executed is the firmware's share.
 
-/// The status with which QEMU exits when the tiny guest ran: the value it writes to the
+/// The status with which QEMU exits when [`exiting`] ran: the value it writes to the
 /// `isa-debug-exit` device, doubled, plus one.
 pub(super) const EXIT_STATUS: i32 = ((VALUE as i32) << 1) | 1;
 
 /// What it writes; the value a rekernel guest writes for a clean end, too.
 const VALUE: u8 = 0x10;
 
-/// Where it is loaded and starts.
+/// Where both are loaded and start.
 const ADDRESS: u32 = 0x10_0000;
 
-/// 32-bit code, entered as PVH guests are: protected mode, no paging.
+/// Tells QEMU to exit. 32-bit code, as PVH guests are entered: protected mode, no paging.
 #[rustfmt::skip]
-const CODE: [u8; 12] = [
+const EXIT: &[u8] = &[
     0xb0, VALUE,                  // mov  al, VALUE
     0xba, 0xf4, 0x00, 0x00, 0x00, // mov  edx, 0xf4 (isa-debug-exit)
     0xee,                         // out  dx, al
-    0xfa,                         // cli
-    0xf4,                         // hlt
-    0xeb, 0xfd,                   // jmp  to the hlt
 ];
 
-/// The ELF file: header, two program headers (code and note), the note, the code.
-pub(super) fn elf() -> Vec<u8> {
+/// Stops for good, with interrupts disabled.
+#[rustfmt::skip]
+const HALT: &[u8] = &[
+    0xfa,       // cli
+    0xf4,       // hlt
+    0xeb, 0xfd, // jmp  to the hlt
+];
+
+/// The ELF file of the guest that exits with [`EXIT_STATUS`].
+pub(super) fn exiting() -> Vec<u8> {
+    elf(&[EXIT, HALT].concat())
+}
+
+/// The ELF file of the guest that halts at its first instructions.
+pub fn halting() -> Vec<u8> {
+    elf(HALT)
+}
+
+/// Header, two program headers (code and note), the note, the code.
+fn elf(code: &[u8]) -> Vec<u8> {
     let note = entry_note();
     let note_offset = EHDR_SIZE + 2 * PHDR_SIZE;
     let code_offset = note_offset + note.len() as u64;
+    let code_size = code.len() as u64;
     let mut file = elf_header();
     file.extend(program_header(
         PT_LOAD,
         code_offset,
         u64::from(ADDRESS),
-        CODE.len() as u64,
+        code_size,
     ));
     file.extend(program_header(PT_NOTE, note_offset, 0, note.len() as u64));
     file.extend(note);
-    file.extend(CODE);
+    file.extend(code);
     file
 }
 
@@ -96,7 +115,7 @@ mod tests {
     fn headers_have_the_sizes_they_claim() {
         assert_eq!(elf_header().len() as u64, EHDR_SIZE);
         assert_eq!(program_header(PT_LOAD, 0, 0, 0).len() as u64, PHDR_SIZE);
-        let file = elf();
-        assert_eq!(&file[file.len() - CODE.len()..], CODE);
+        let file = halting();
+        assert_eq!(&file[file.len() - HALT.len()..], HALT);
     }
 }

@@ -1,0 +1,117 @@
+//! `cargo xtask test`: the tiers in order, with the slow preparations side by side.
+
+use std::process::ExitCode;
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Result, anyhow};
+use cargo_rekernel::progress::{Took, status};
+
+use crate::guests::Guests;
+use crate::measure::Measurements;
+use crate::summary::{Summary, Tier};
+use crate::{host, qemu, xen};
+
+/// Which tests to run.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Run one tier only; the others count as skipped
+    #[arg(long, value_enum)]
+    only: Option<Tier>,
+
+    /// Run only the boot tests (qemu, xen) whose name contains this
+    #[arg(long, value_name = "TEXT")]
+    name: Option<String>,
+}
+
+impl Arguments {
+    fn wants(&self, tier: Tier) -> bool {
+        self.only.is_none_or(|only| only == tier)
+    }
+}
+
+/// Runs the tests; the exit code is a failure where anything failed.
+pub(crate) fn command(arguments: &Arguments) -> Result<ExitCode> {
+    let started = Instant::now();
+    let mut summary = Summary::default();
+    let measurements = Measurements::default();
+    for tier in Tier::ALL.into_iter().filter(|&tier| !arguments.wants(tier)) {
+        summary.skip(tier, "all", "not asked for (--only)");
+    }
+    thread::scope(|scope| {
+        // The lab is downloaded and put together while the crates are compiled.
+        let lab = arguments
+            .wants(Tier::Xen)
+            .then(|| scope.spawn(xen::prepare));
+        if arguments.wants(Tier::Host) {
+            host::run(&mut summary);
+        }
+        let boots = arguments.wants(Tier::Qemu) || arguments.wants(Tier::Xen);
+        let guests = if boots {
+            build_guests(arguments, &mut summary, &measurements)
+        } else {
+            None
+        };
+        let name = arguments.name.as_deref().unwrap_or("");
+        if let (true, Some(guests)) = (arguments.wants(Tier::Qemu), &guests) {
+            qemu::run(guests, name, &mut summary, &measurements);
+        }
+        if let Some(lab) = lab {
+            let lab = lab
+                .join()
+                .unwrap_or_else(|_| Err(anyhow!("the preparation of the lab was lost")));
+            if let Some(guests) = &guests {
+                xen::run(lab, guests, name, &mut summary, &measurements);
+            }
+        }
+    });
+    report(&summary, &measurements);
+    status(
+        "Finished",
+        &format!("testing in {}", Took(started.elapsed())),
+    );
+    println!("{}", summary.counts());
+    Ok(if summary.succeeded() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Builds every guest once for both boot tiers. Where that fails, neither can run.
+fn build_guests(
+    arguments: &Arguments,
+    summary: &mut Summary,
+    measurements: &Measurements,
+) -> Option<Guests> {
+    let tier = if arguments.wants(Tier::Qemu) {
+        Tier::Qemu
+    } else {
+        Tier::Xen
+    };
+    let mut guests = None;
+    summary.check(tier, "all guests build", || {
+        guests = Some(Guests::build()?);
+        Ok(())
+    });
+    match &guests {
+        Some(guests) => guests.note_sizes(measurements),
+        None => {
+            for tier in [Tier::Qemu, Tier::Xen]
+                .into_iter()
+                .filter(|&tier| arguments.wants(tier))
+            {
+                summary.skip(tier, "all boots", "the guests do not build");
+            }
+        }
+    }
+    guests
+}
+
+fn report(summary: &Summary, measurements: &Measurements) {
+    println!("\n{}", summary.table());
+    let figures = measurements.table();
+    if !figures.is_empty() {
+        println!("Measured in this run:\n{figures}");
+    }
+}
