@@ -245,10 +245,10 @@ mod tests {
             (0b0_0010, 0xfff, "null pointer"),
             (0b1_0000, 0x0, "call of a null pointer"),
             (0b0_0000, 0x1000, "nothing is mapped at the address"),
-            (0b1_0001, 0x25_0000, "execution of memory that is not code"),
+            (0b1_0001, 0x28_0000, "execution of memory that is not code"),
             (0b0_0011, 0x10_1000, "write to the program's code"),
             (0b0_0011, 0x10_0000, "write to read-only memory"),
-            (0b0_1001, 0x25_0000, "damaged page table"),
+            (0b0_1001, 0x28_0000, "damaged page table"),
         ] {
             let report = explain(PAGE_FAULT, code, address, 0);
             assert_eq!(report.explanation, expected, "{address:#x} {code:#b}");

@@ -37,6 +37,8 @@ mod address_space;
 mod boot_info;
 mod descriptors;
 mod error;
+#[cfg(test)]
+mod fake_loader;
 mod fault;
 mod memory_map;
 mod page_tables;

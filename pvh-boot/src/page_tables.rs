@@ -206,6 +206,11 @@ impl<'a> Tables<'a> {
 }
 
 impl Table {
+    #[cfg(test)]
+    pub(crate) fn empty() -> Self {
+        Self([const { AtomicU64::new(0) }; 512])
+    }
+
     fn entry(&self, index: usize) -> u64 {
         self.0[index].load(Ordering::Relaxed)
     }
