@@ -4,7 +4,7 @@
 //! `rekernel: ready <where> after <n> ms`; `rekernel: panic at …`, `rekernel: exception …`
 //! or `rekernel: main returned an error: …`, perhaps remarks, then `rekernel: backtrace`
 //! with one ` #<n> 0x<address>` per frame; at the very end `rekernel: poweroff` or
-//! `rekernel: crash`. They start at the line's first character, which log lines never do
+//! `rekernel: crash`. A guest that cannot start at all says `pvh-boot: cannot start: …`. They start at the line's first character, which log lines never do
 //! (those start with their time), so an application cannot be mistaken for the runtime.
 
 use std::time::Duration;
@@ -91,7 +91,7 @@ pub enum FaultKind {
     Panic,
     /// The CPU raised an exception: the first frame is the faulting instruction itself.
     Exception,
-    /// The application's main function returned an error.
+    /// The guest could not start, or the application's main function returned an error.
     Error,
 }
 
@@ -100,25 +100,28 @@ pub fn understand(line: &str) -> Option<Event> {
     if let Some(frame) = frame(line) {
         return Some(Event::Frame(frame));
     }
+    if let Some(text) = line.strip_prefix("pvh-boot: ") {
+        // The boot code speaks only to say why it cannot go on.
+        return Some(fault(FaultKind::Error, text));
+    }
     let text = line.strip_prefix("rekernel: ")?.trim_end();
-    let fault = |kind| {
-        Event::Fault(Fault {
-            kind,
-            message: text.to_owned(),
-        })
-    };
     Some(match text {
         "poweroff" => Event::PowerOff,
         "crash" => Event::Crash,
         "backtrace" => return None,
-        _ if text.starts_with("panic") => fault(FaultKind::Panic),
-        _ if text.starts_with("exception ") => fault(FaultKind::Exception),
-        _ if text.starts_with("main returned an error") => fault(FaultKind::Error),
+        _ if text.starts_with("panic") => fault(FaultKind::Panic, text),
+        _ if text.starts_with("exception ") => fault(FaultKind::Exception, text),
+        _ if text.starts_with("main returned an error") => fault(FaultKind::Error, text),
         _ => match text.strip_prefix("ready ") {
             Some(rest) => ready(rest),
             None => Event::Remark(text.to_owned()),
         },
     })
+}
+
+fn fault(kind: FaultKind, text: &str) -> Event {
+    let message = text.trim_end().to_owned();
+    Event::Fault(Fault { kind, message })
 }
 
 /// ` #3 0x10a2b4`, perhaps with more behind it.
@@ -232,6 +235,8 @@ mod tests {
         assert_eq!(understand("rekernel: crash"), Some(Event::Crash));
         assert_eq!(understand("GET / HTTP/1.1"), None);
         assert_eq!(understand("rekernel: backtrace"), None);
+        let refused = understand("pvh-boot: cannot start: memory map absent");
+        assert!(matches!(refused, Some(Event::Fault(_))));
         let remark = Event::Remark("heap: 3 KiB free".to_owned());
         assert_eq!(understand("rekernel: heap: 3 KiB free"), Some(remark));
     }

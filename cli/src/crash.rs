@@ -90,7 +90,8 @@ mod tests {
                 report.note(&event);
             }
         }
-        assert_eq!(report.message(), Some("panic at src/main.rs:3:5: boom"));
+        let message = "panic at src/main.rs:3:5: boom\nheap: 3 KiB free";
+        assert_eq!(report.message().as_deref(), Some(message));
         assert_eq!(report.frames, [0x10_0010, 0x10_0020]);
         let trace = report.backtrace(Path::new("/nonexistent.debug"));
         assert!(

@@ -93,11 +93,20 @@ fn under_qemu(
         .context("QEMU closed the console but does not end")?;
     match end {
         End::PowerOff => Ok(watcher.powered_off(running.elapsed())),
-        End::Crash => Ok(watcher.crashed("it reported a crash")),
+        End::Crash => Ok(watcher.crashed(&otherwise("it reported a crash", &mut running))),
         End::Reset => {
-            Ok(watcher.crashed("the machine was reset without a word, as after a triple fault"))
+            let reset = "the machine was reset without a word, as after a triple fault";
+            Ok(watcher.crashed(&otherwise(reset, &mut running)))
         }
         End::Qemu(said) => bail!("QEMU failed: {said}"),
+    }
+}
+
+/// What to say of a guest that gave no message on its console.
+fn otherwise(what: &str, running: &mut RunningGuest) -> String {
+    match running.complaints() {
+        said if said.is_empty() => what.to_owned(),
+        said => format!("{what}; on the debug port it said:\n{said}"),
     }
 }
 

@@ -60,6 +60,15 @@ pub enum Link {
     Silent,
 }
 
+/// Which of the guest's two ways to speak is its console.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Console {
+    /// The first serial port, where the runtime speaks.
+    Serial,
+    /// The debug port, where programs speak that have nothing but the boot code.
+    DebugPort,
+}
+
 /// A guest and the machine it gets.
 #[derive(Clone, Debug)]
 pub struct Configuration {
@@ -75,6 +84,8 @@ pub struct Configuration {
     pub append: Vec<String>,
     /// The network.
     pub link: Link,
+    /// What is read as the guest's console.
+    pub console: Console,
     /// Further arguments for QEMU, at the end.
     pub extra: Vec<String>,
 }
@@ -89,6 +100,7 @@ impl Configuration {
             memory_mib: 64,
             append: Vec::new(),
             link: Link::Absent,
+            console: Console::Serial,
             extra: Vec::new(),
         }
     }
@@ -109,11 +121,17 @@ impl Configuration {
         add("-nodefaults", "");
         add("-display", "none");
         add("-no-reboot", "");
-        // The serial port and the debug port, at which faults of the boot code are told,
-        // share one stream, so that their lines keep their order.
-        add("-chardev", "stdio,id=console,mux=on,signal=off");
-        add("-serial", "chardev:console");
-        add("-device", "isa-debugcon,iobase=0xe9,chardev=console");
+        add("-chardev", "stdio,id=console,signal=off");
+        match self.console {
+            Console::Serial => {
+                add("-serial", "chardev:console");
+                // The last words of a guest that fell while it reported its fall: they join
+                // what QEMU itself complains about, which is shown if nothing else was said.
+                add("-chardev", "file,id=debug,path=/dev/fd/2");
+                add("-device", "isa-debugcon,iobase=0xe9,chardev=debug");
+            }
+            Console::DebugPort => add("-device", "isa-debugcon,iobase=0xe9,chardev=console"),
+        }
         // How the guest tells its end, and whether it was a good one.
         add("-device", "isa-debug-exit,iobase=0xf4,iosize=4");
         match &self.link {

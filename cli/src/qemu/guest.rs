@@ -16,7 +16,7 @@ use crate::console::{Event, LineSplitter, understand};
 pub struct RunningGuest {
     child: Child,
     lines: Receiver<Line>,
-    complaints: Option<JoinHandle<String>>,
+    complaints: Complaints,
     started: Instant,
     last_word: Option<Event>,
 }
@@ -87,7 +87,7 @@ impl RunningGuest {
         Ok(Self {
             child,
             lines,
-            complaints: Some(complaints),
+            complaints: Complaints::Read(complaints),
             started,
             last_word: None,
         })
@@ -157,20 +157,35 @@ impl RunningGuest {
                 None => End::Reset,
             },
             _ => {
-                let said = self
-                    .complaints
-                    .take()
-                    .and_then(|reader| reader.join().ok())
-                    .unwrap_or_default();
-                let said = said.trim();
+                let said = self.complaints();
                 End::Qemu(if said.is_empty() {
                     status.to_string()
                 } else {
-                    said.to_owned()
+                    said
                 })
             }
         }
     }
+
+    /// What QEMU complained about and the guest wrote to the debug port. Call it when the
+    /// guest has ended: it waits for the end.
+    pub fn complaints(&mut self) -> String {
+        let known = Complaints::Known(String::new());
+        let text = match std::mem::replace(&mut self.complaints, known) {
+            Complaints::Read(reader) => reader.join().unwrap_or_default().trim().to_owned(),
+            Complaints::Known(text) => text,
+        };
+        self.complaints = Complaints::Known(text.clone());
+        text
+    }
+}
+
+/// The error output of QEMU.
+enum Complaints {
+    /// Being read.
+    Read(JoinHandle<String>),
+    /// Complete.
+    Known(String),
 }
 
 impl Drop for RunningGuest {

@@ -96,20 +96,13 @@ impl Boot {
         self.transcript.iter().any(|line| line.contains(text))
     }
 
-    /// Whether a line so far contained all of these texts.
-    pub(crate) fn line_with(&self, texts: &[&str]) -> bool {
-        self.transcript
+    /// Fails, showing the console, unless a line so far contained all of these texts.
+    pub(crate) fn must_have_line_with(&self, texts: &[&str]) -> Result<()> {
+        let found = self
+            .transcript
             .iter()
-            .any(|line| texts.iter().all(|text| line.contains(text)))
-    }
-
-    /// Fails, showing the console, unless a line so far contained this text.
-    pub(crate) fn must_have_said(&self, text: &str) -> Result<()> {
-        ensure!(
-            self.said(text),
-            "the guest did not say `{text}`; {}",
-            self.last_lines()
-        );
+            .any(|line| texts.iter().all(|text| line.contains(text)));
+        ensure!(found, "no line has all of {texts:?}; {}", self.last_lines());
         Ok(())
     }
 

@@ -38,8 +38,7 @@ fn wrong_keys(context: &Context) -> Result<()> {
     })?;
     boot.wait_until_ready(BOOT_LIMIT)?;
     for (key, value) in [("colour", "blue"), ("gw", "10.0.2.999"), ("log", "loud")] {
-        let named = boot.line_with(&[key, value]);
-        ensure!(named, "no line names key `{key}` and value `{value}`");
+        boot.must_have_line_with(&[key, value])?;
     }
     let page = http::get(port, "/", REQUEST_LIMIT);
     ensure!(boot.explain(page)?.status == 200, "GET / failed");

@@ -35,7 +35,7 @@ fn count(context: &Context) -> Result<()> {
     let mut guest = Counted::boot(context, guest)?;
     guest.boot.wait_until_ready(2 * BOOT_LIMIT)?;
     let serving = guest.count()?;
-    let instructions = serving.checked_sub(firmware).unwrap_or(0);
+    let instructions = serving.saturating_sub(firmware);
     ensure!(
         instructions > 0,
         "the firmware executed {firmware} instructions, all until serving {serving}"

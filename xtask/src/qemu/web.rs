@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use cargo_rekernel::qemu::Machine;
 
-use super::{BOOT_LIMIT, Boot, Context, Test};
+use super::{BOOT_LIMIT, Context, Test};
 use crate::http::{self, Response};
 
 pub(super) const TESTS: &[Test] = &[

@@ -7,8 +7,10 @@ use anyhow::{Result, ensure};
 use crate::command::{Cli, free_port};
 use crate::http;
 
-/// This test boots a Xen of its own.
-pub(super) const TESTS: &[(&str, fn() -> Result<()>)] = &[(
+/// A test that boots a Xen of its own.
+type Test = (&'static str, fn() -> Result<()>);
+
+pub(super) const TESTS: &[Test] = &[(
     "cargo rekernel run http --on xen: serves, Ctrl-C ends it",
     run_on_xen,
 )];
