@@ -259,7 +259,9 @@ impl<H: Hypervisor> Control<H> {
     /// Waits for a change in xenstore, for the device to break, or for the time to come to try
     /// again or to report.
     async fn wait(&mut self, follower: &mut Follower<H>) -> Result<(), StoreError> {
-        let deadline = self.pace.deadline(self.frontend.phase());
+        let deadline = self
+            .pace
+            .deadline(self.frontend.phase(), self.hypervisor.now());
         let mut sleep = deadline.map(|deadline| self.hypervisor.sleep_until(deadline));
         poll_fn(|context| {
             if self.shared.borrow_mut().poll_broken(context).is_ready() {
@@ -390,10 +392,10 @@ impl Pace {
     }
 
     /// When to wake up without a change.
-    fn deadline(&self, phase: Phase) -> Option<Duration> {
+    fn deadline(&self, phase: Phase, now: Duration) -> Option<Duration> {
         match phase {
             Phase::Running => None,
-            Phase::Closed => Some(self.retry_at.min(self.report_at)),
+            Phase::Closed if self.retry_at > now => Some(self.retry_at.min(self.report_at)),
             _ => Some(self.report_at),
         }
     }

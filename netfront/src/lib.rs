@@ -16,6 +16,9 @@
 //! to receive into, 256 to transmit from. They are kept over reconnects to the same domain and
 //! given back when the device is taken away or its backend moves.
 //!
+//! # Testing
+//! With the feature `fake`, `fake::FakeBackend` is a strict backend for host tests.
+//!
 //! # Not done
 //! Segmentation offload, multiple queues, multicast filters, the control ring, `carrier`.
 #![no_std]
@@ -27,6 +30,8 @@ pub mod checksum;
 mod connection;
 mod control;
 mod device;
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
 mod misbehaviour;
 mod receive;
 pub mod settings;

@@ -1,0 +1,9 @@
+//! The frontend against a strict backend, over real rings and a real xenstore protocol.
+
+mod checksums;
+mod connecting;
+mod hostile;
+mod reconnecting;
+mod resources;
+mod support;
+mod traffic;
