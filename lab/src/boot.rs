@@ -1,6 +1,12 @@
 //! How a prepared lab is booted.
 
-use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
+use std::{
+    net::{Ipv4Addr, TcpListener},
+    path::PathBuf,
+    time::Duration,
+};
+
+use crate::{Dom0, Error, Prepared, Result, machine::Machine, qemu::Qemu};
 
 /// The machine to boot, and how long it may take.
 #[derive(Debug, Clone)]
@@ -52,4 +58,49 @@ pub struct HostForward {
     pub guest_address: Ipv4Addr,
     /// The port the guest listens on.
     pub guest_port: u16,
+}
+
+/// Boots, and returns when dom0 takes steps.
+pub(crate) fn boot(
+    prepared: &Prepared,
+    options: &BootOptions,
+    progress: &dyn Fn(&str),
+) -> Result<Dom0> {
+    for forward in &options.host_forwards {
+        check_free(forward.host_port)?;
+    }
+    let qemu = match &options.qemu {
+        Some(program) => Qemu::installed(program.clone())?,
+        None => prepared.qemu.clone(),
+    };
+    progress(&format!(
+        "booting Xen {} under QEMU {} (software emulation)",
+        prepared.xen_version(),
+        qemu.version()
+    ));
+    let machine = Machine::start(&qemu, &prepared.folder, options)?;
+    machine.wait_until_ready(options.time_limit, progress)?;
+    Ok(Dom0::new(machine))
+}
+
+/// QEMU would find out too, but say it less clearly.
+fn check_free(port: u16) -> Result<()> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+        .map(drop)
+        .map_err(|_| Error::PortInUse { port })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_named() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let error = check_free(port).unwrap_err();
+        assert!(error.to_string().contains(&format!("port {port} ")));
+        drop(taken);
+        check_free(port).unwrap();
+    }
 }

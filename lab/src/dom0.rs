@@ -1,15 +1,30 @@
 //! A running lab, seen from dom0.
 
-use std::{path::Path, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
 
-use crate::Result;
+use crate::{
+    Error, Follower, Result,
+    command::{last_lines, quoted},
+    console::{INTERVAL, Lines, Log},
+    machine::{Machine, read_text},
+};
 
 /// A running Xen whose dom0 takes steps.
 ///
 /// May be shared between threads; steps then run side by side. Dropping it ends
 /// the machine at once and removes its temporary files.
 #[derive(Debug)]
-pub struct Dom0 {}
+pub struct Dom0 {
+    machine: Machine,
+    next: AtomicU64,
+}
 
 /// What a step in dom0 produced.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,46 +55,98 @@ impl Output {
 }
 
 impl Dom0 {
+    pub(crate) fn new(machine: Machine) -> Self {
+        Self {
+            machine,
+            next: AtomicU64::new(1),
+        }
+    }
+
     /// Runs a bash script in dom0 and waits for it to end.
     ///
     /// The exit status is the script's; a status other than zero is no error
-    /// here. A step that exceeds `limit` is killed with all it started, and
-    /// dom0 stays usable.
+    /// here. Processes the script leaves behind in the background stay.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`] if it exceeds `limit`: it is then killed with all it
+    /// started in its session, and dom0 stays usable. [`Error::Stopped`] if the
+    /// machine ends.
     pub fn run(&self, script: &str, limit: Duration) -> Result<Output> {
-        let _ = (script, limit);
-        unimplemented!()
+        let step = self.next.fetch_add(1, Ordering::Relaxed);
+        let folder = self.machine.share().join("steps").join(step.to_string());
+        fs::create_dir(&folder).map_err(Error::file("create", &folder))?;
+        let file = folder.join("script");
+        fs::write(&file, script).map_err(Error::file("write", &file))?;
+        self.machine.order(&format!("run {step}"))?;
+        let waited_for = format!("the step `{}` to end", summary(script));
+        let status = self
+            .machine
+            .wait(&waited_for, limit, |state| state.take_status(step));
+        let read = |name: &str| {
+            let path = folder.join(name);
+            fs::read(&path).map_err(Error::file("read", path))
+        };
+        match status {
+            Ok(status) => {
+                let output = Output {
+                    status,
+                    stdout: read("stdout")?,
+                    stderr: read("stderr")?,
+                };
+                fs::remove_dir_all(&folder).map_err(Error::file("remove", &folder))?;
+                Ok(output)
+            }
+            Err(error) => {
+                if error.is_timeout() {
+                    self.kill(step);
+                }
+                let wrote = ["stdout", "stderr"].map(|name| read_text(&folder.join(name)));
+                Err(with_subject(error, &wrote.concat()))
+            }
+        }
     }
 
     /// Like [`run`](Self::run), with standard error merged into standard output
     /// in the order written.
     pub fn run_merged(&self, script: &str, limit: Duration) -> Result<Output> {
-        let _ = (script, limit);
-        unimplemented!()
+        self.run(&format!("exec 2>&1\n{script}"), limit)
     }
 
-    /// Copies a file of the host to `destination` in dom0, creating folders.
+    /// Copies a file of the host to `destination` in dom0, creating folders and
+    /// keeping whether it is executable.
     pub fn copy_in(&self, source: &Path, destination: &str) -> Result<()> {
-        let _ = (source, destination);
-        unimplemented!()
+        let data = source.metadata().map_err(Error::file("read", source))?;
+        let is_executable = data.permissions().mode() & 0o100 != 0;
+        self.through_transfer(|host, dom0| {
+            fs::copy(source, host).map_err(Error::file("copy", source))?;
+            let mode = if is_executable { 755 } else { 644 };
+            self.place(dom0, destination, mode)
+        })
     }
 
     /// Writes a file in dom0, creating folders.
     pub fn write(&self, destination: &str, content: &[u8]) -> Result<()> {
-        let _ = (destination, content);
-        unimplemented!()
+        self.through_transfer(|host, dom0| {
+            fs::write(host, content).map_err(Error::file("write", host))?;
+            self.place(dom0, destination, 644)
+        })
     }
 
     /// Copies a file of dom0 to the host.
     pub fn copy_out(&self, source: &str, destination: &Path) -> Result<()> {
-        let _ = (source, destination);
-        unimplemented!()
+        self.through_transfer(|host, dom0| {
+            let script = format!("cat {} >{dom0}", quoted(source));
+            self.step(&format!("copying {source} out"), &script)?;
+            fs::copy(host, destination)
+                .map(drop)
+                .map_err(Error::file("copy to", destination))
+        })
     }
 
     /// All that guests of this name wrote on their consoles since the machine
     /// booted; empty if there was none.
     pub fn guest_console(&self, name: &str) -> String {
-        let _ = name;
-        unimplemented!()
+        read_text(&self.guest_log(name))
     }
 
     /// Calls `line` for each line a guest of this name writes on its console
@@ -90,12 +157,14 @@ impl Dom0 {
         name: &str,
         line: impl FnMut(&str) + Send + 'static,
     ) -> Follower {
-        let _ = (name, line);
-        unimplemented!()
+        Follower::start(self.guest_log(name), line)
     }
 
-    /// Waits until a line of the guest's console holds `text`, looking from byte
-    /// `from` of [`guest_console`](Self::guest_console) on, and returns that line.
+    /// Waits until a whole line of the guest's console holds `text`, looking from
+    /// byte `from` of the console on, and returns that line.
+    ///
+    /// `from` is the length of an earlier [`guest_console`](Self::guest_console),
+    /// or 0.
     pub fn wait_for_guest_line(
         &self,
         name: &str,
@@ -103,22 +172,156 @@ impl Dom0 {
         from: usize,
         limit: Duration,
     ) -> Result<String> {
-        let _ = (name, text, from, limit);
-        unimplemented!()
+        let deadline = Instant::now() + limit;
+        let mut log = Log::at(&self.guest_log(name), from as u64);
+        let mut lines = Lines::default();
+        let mut found = None;
+        loop {
+            let ended = self.machine.ended();
+            lines.add(&log.read_new(), &mut |line: &str| {
+                if found.is_none() && line.contains(text) {
+                    found = Some(line.to_owned());
+                }
+            });
+            if let Some(line) = found {
+                return Ok(line);
+            }
+            let waited_for = format!("guest {name} to write `{text}` on its console");
+            let diagnosis = || Box::new(self.machine.diagnosis());
+            let error = match ended {
+                Some(reason) => Error::Stopped {
+                    waited_for,
+                    reason,
+                    diagnosis: diagnosis(),
+                },
+                None if Instant::now() > deadline => Error::TimedOut {
+                    waited_for,
+                    limit,
+                    diagnosis: diagnosis(),
+                },
+                None => {
+                    thread::sleep(INTERVAL);
+                    continue;
+                }
+            };
+            return Err(with_subject(error, &self.guest_console(name)));
+        }
     }
 
     /// What Xen and dom0's kernel wrote on the serial console so far. Guests'
     /// output to port 0xE9 is here too, as `(dN)` lines.
     pub fn serial_console(&self) -> String {
-        unimplemented!()
+        self.machine.serial()
     }
 
     /// Powers the machine off in order and waits for its end.
     pub fn shut_down(self) -> Result<()> {
-        unimplemented!()
+        self.machine.order("off")?;
+        let limit = Duration::from_secs(60);
+        self.machine
+            .wait("the machine to power off", limit, |state| {
+                state.has_ended().then_some(())
+            })
+    }
+
+    /// Kills a step and waits until it is gone.
+    fn kill(&self, step: u64) {
+        let gone = |limit| {
+            self.machine.wait("the step to be killed", limit, |state| {
+                state.take_status(step)
+            })
+        };
+        // The caller has an error to report already; should dom0 not answer, the
+        // next step will say so.
+        if self.machine.order(&format!("kill {step}")).is_ok() {
+            let _ = gone(Duration::from_secs(10));
+        }
+    }
+
+    /// Runs a script of this library's own, whose failure is an error.
+    fn step(&self, purpose: &str, script: &str) -> Result<()> {
+        let output = self.run_merged(script, Duration::from_secs(120))?;
+        if output.success() {
+            return Ok(());
+        }
+        let wrote = last_lines(&output.stdout_text(), 5).join(" / ");
+        Err(Error::Step {
+            purpose: purpose.into(),
+            reason: format!("exit status {}: {wrote}", output.status),
+        })
+    }
+
+    /// Gives `transfer` the host's and dom0's names of a new file in the shared
+    /// folder, and removes that file afterwards.
+    fn through_transfer(&self, transfer: impl FnOnce(&Path, &str) -> Result<()>) -> Result<()> {
+        let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
+        let host = self.machine.share().join("transfer").join(&name);
+        let result = transfer(&host, &format!("/lab/share/transfer/{name}"));
+        // It goes with the shared folder at the latest.
+        let _ = fs::remove_file(&host);
+        result
+    }
+
+    fn place(&self, transferred: &str, destination: &str, mode: u32) -> Result<()> {
+        let destination_quoted = quoted(destination);
+        let script = format!(
+            "mkdir -p \"$(dirname {destination_quoted})\" && \
+             cat {transferred} >{destination_quoted} && chmod {mode} {destination_quoted}"
+        );
+        self.step(&format!("copying to {destination}"), &script)
+    }
+
+    fn guest_log(&self, name: &str) -> PathBuf {
+        self.machine
+            .share()
+            .join("consoles")
+            .join(format!("guest-{name}.log"))
     }
 }
 
-/// Keeps following a console until dropped.
-#[derive(Debug)]
-pub struct Follower {}
+/// The first line of a script that says something.
+fn summary(script: &str) -> String {
+    let line = script
+        .lines()
+        .map(str::trim)
+        .find(|line| !line.is_empty() && !line.starts_with("exec 2>&1"))
+        .unwrap_or_default();
+    let mut text: String = line.chars().take(60).collect();
+    if text.len() < script.trim().len() {
+        text.push_str("...");
+    }
+    text
+}
+
+/// Adds what the subject of a failed wait wrote.
+fn with_subject(mut error: Error, wrote: &str) -> Error {
+    if let Error::TimedOut { diagnosis, .. } | Error::Stopped { diagnosis, .. } = &mut error {
+        diagnosis.subject = last_lines(wrote, 15);
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_named_by_its_first_line() {
+        assert_eq!(summary("xl list"), "xl list");
+        assert_eq!(summary("exec 2>&1\nxl info\nxl list"), "xl info...");
+        assert_eq!(summary(""), "");
+        assert_eq!(summary(&"x".repeat(100)).len(), 63);
+    }
+
+    #[test]
+    fn output_is_text_even_if_it_is_not() {
+        let output = Output {
+            status: 0,
+            stdout: b"a\xff".to_vec(),
+            stderr: vec![],
+        };
+        assert!(output.success());
+        assert_eq!(output.stdout_text(), "a\u{fffd}");
+        assert_eq!(output.stderr_text(), "");
+    }
+}

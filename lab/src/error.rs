@@ -154,6 +154,8 @@ pub struct Diagnosis {
     pub hints: Vec<String>,
     /// The last thing dom0's start-up reported.
     pub last_stage: Option<String>,
+    /// The last lines of what was waited for, such as a step or a guest.
+    pub subject: Vec<String>,
     /// The last lines of the serial console (Xen and dom0's kernel).
     pub console: Vec<String>,
     /// What QEMU itself wrote.
@@ -168,6 +170,7 @@ impl fmt::Display for Diagnosis {
         if let Some(stage) = &self.last_stage {
             writeln!(f, "last stage reported by dom0: {stage}")?;
         }
+        section(f, "it last wrote", &self.subject)?;
         section(f, "last lines of the serial console", &self.console)?;
         section(f, "QEMU wrote", &self.qemu)
     }
@@ -193,6 +196,7 @@ mod tests {
             diagnosis: Box::new(Diagnosis {
                 hints: vec!["dom0's kernel panicked".into()],
                 last_stage: Some("starting xenstored".into()),
+                subject: vec![],
                 console: vec!["(XEN) one".into(), "two".into()],
                 qemu: vec![],
             }),

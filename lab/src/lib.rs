@@ -22,14 +22,26 @@
 //! docs/decisions/lab.md says why it is built this way.
 #![forbid(unsafe_code)]
 
+mod apt;
 mod boot;
+mod cache;
+mod command;
+mod console;
+mod cpio;
 mod dom0;
+mod elf;
 mod error;
+mod kernel;
+mod machine;
 pub mod network;
 pub mod packages;
 mod prepare;
+mod qemu;
+mod root;
+mod scratch;
 
 pub use boot::{BootOptions, HostForward};
-pub use dom0::{Dom0, Follower, Output};
+pub use console::Follower;
+pub use dom0::{Dom0, Output};
 pub use error::{Diagnosis, Error, Result};
 pub use prepare::{Lab, Options, Prepared, requirements};

@@ -1,8 +1,20 @@
 //! Preparing the lab: from package names to the three files Xen boots from.
 
-use std::path::PathBuf;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use crate::{BootOptions, Dom0, Error, Result};
+use crate::{
+    BootOptions, Dom0, Error, Result, apt, boot,
+    cache::{self, Lock, Manifest, hash_of_pieces, remove_folder},
+    command::{find, output_of},
+    kernel,
+    packages::{missing, update_lists},
+    qemu::Qemu,
+    root::{self, Packages},
+};
 
 /// The entry to the lab.
 #[derive(Debug)]
@@ -22,13 +34,32 @@ pub struct Options {
 impl Lab {
     /// Makes everything a boot needs, or finds it in the cache and checks it.
     ///
-    /// Takes well under a second when the cache is warm, and about a minute the
+    /// Takes well under a second when the cache is warm, and under a minute the
     /// first time. May run in several processes and threads at once: one
     /// prepares, the others wait for it. `progress` receives one line per step.
+    ///
+    /// # Errors
+    /// [`Error::MissingPackages`] if something in [`requirements`] is missing or
+    /// apt's lists are empty and this process may not update them,
+    /// [`Error::Unsupported`] if this machine's sources hold no Xen.
     pub fn prepare(options: &Options, progress: &dyn Fn(&str)) -> Result<Prepared> {
-        let _ = (options, progress);
-        Err(Error::Unsupported {
-            reason: "preparation is not written yet".into(),
+        check_machine()?;
+        let cache = cache::folder(options.cache.as_deref())?;
+        let _lock = Lock::acquire(&cache, progress)?;
+        let folder = cache.join(format!("dom0-{:.16}", recipe()));
+        let found = (!options.refresh)
+            .then(|| Manifest::load_checked(&folder))
+            .flatten();
+        let manifest = match found {
+            Some(manifest) => manifest,
+            None => build(&cache, &folder, progress)?,
+        };
+        let fact = |name: &str| manifest.fact(name).unwrap_or("unknown").to_owned();
+        Ok(Prepared {
+            xen_version: fact("xen"),
+            kernel_version: fact("kernel"),
+            qemu: Qemu::choose(&cache, progress)?,
+            folder,
         })
     }
 }
@@ -37,24 +68,37 @@ impl Lab {
 #[derive(Debug, Clone)]
 pub struct Prepared {
     pub(crate) folder: PathBuf,
-    pub(crate) xen_version: String,
+    pub(crate) qemu: Qemu,
+    xen_version: String,
+    kernel_version: String,
 }
 
 impl Prepared {
     /// Boots Xen and dom0, and returns when dom0's toolstack answers.
     ///
-    /// Takes 25 to 60 s under software emulation. `progress` receives one line
+    /// Takes 10 to 60 s under software emulation. `progress` receives one line
     /// per stage of the boot.
+    ///
+    /// # Errors
+    /// [`Error::PortInUse`] for a host port that is taken, [`Error::TimedOut`] and
+    /// [`Error::Stopped`] with a diagnosis if dom0 does not come up.
     pub fn boot(&self, options: &BootOptions, progress: &dyn Fn(&str)) -> Result<Dom0> {
-        let _ = (options, progress, &self.folder);
-        Err(Error::Unsupported {
-            reason: "booting is not written yet".into(),
-        })
+        boot::boot(self, options, progress)
     }
 
     /// The version of the Xen packages, as in "4.17".
     pub fn xen_version(&self) -> &str {
         &self.xen_version
+    }
+
+    /// The version of dom0's kernel, as in "6.1.0-56-amd64".
+    pub fn kernel_version(&self) -> &str {
+        &self.kernel_version
+    }
+
+    /// The version of the QEMU that will be used, as in "7.2.22".
+    pub fn qemu_version(&self) -> &str {
+        self.qemu.version()
     }
 }
 
@@ -63,5 +107,139 @@ impl Prepared {
 ///
 /// Give them to [`packages::ensure`](crate::packages::ensure).
 pub fn requirements() -> Vec<&'static str> {
-    crate::packages::missing(&["qemu-system-x86"])
+    missing(&["qemu-system-x86"])
+}
+
+pub(crate) const XEN: &str = "xen";
+pub(crate) const KERNEL: &str = "kernel";
+pub(crate) const ROOT: &str = "root.cpio";
+
+fn check_machine() -> Result<()> {
+    let unsupported = |reason: &str| {
+        Err(Error::Unsupported {
+            reason: reason.into(),
+        })
+    };
+    if !cfg!(target_arch = "x86_64") {
+        return unsupported("its packages are taken from an x86-64 Debian");
+    }
+    if find("apt-get").is_none() || find("dpkg-deb").is_none() {
+        return unsupported("it needs Debian's apt to download Xen and dom0 from");
+    }
+    let missing = requirements();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Error::MissingPackages {
+        command: format!(
+            "sudo apt-get install -y --no-install-recommends {}",
+            missing.join(" ")
+        ),
+        packages: missing.into_iter().map(str::to_owned).collect(),
+        why: "to run Xen in".into(),
+    })
+}
+
+/// Changes whenever this crate or the distribution's release would make
+/// something else of the packages.
+fn recipe() -> String {
+    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let source = [
+        include_str!("root.rs"),
+        include_str!("prepare.rs"),
+        include_str!("kernel.rs"),
+        root::START,
+        root::AGENT,
+        &release,
+    ];
+    hash_of_pieces(source)
+}
+
+fn build(cache: &Path, folder: &Path, progress: &dyn Fn(&str)) -> Result<Manifest> {
+    let packages = choose(progress)?;
+    let debs = cache.join("packages");
+    fs::create_dir_all(&debs).map_err(Error::file("create", &debs))?;
+    let files = apt::fetch(&packages.list, &debs, progress)?;
+
+    progress(&format!("unpacking {} packages", files.len()));
+    let work = cache.join("work");
+    remove_folder(&work)?;
+    let unpacked = work.join("unpacked");
+    apt::unpack(&files, &unpacked)?;
+
+    progress("putting dom0 together");
+    let result = work.join("result");
+    fs::create_dir_all(&result).map_err(Error::file("create", &result))?;
+    let mut manifest = Manifest::default();
+    manifest.add_fact("xen", &packages.xen);
+    assemble(&unpacked, &packages.xen, &result, &mut manifest)?;
+    for package in &packages.list {
+        let value = format!("{} {} {}", package.name, package.version, package.sha256);
+        manifest.add_fact("package", &value);
+    }
+    manifest.save(&result)?;
+    remove_folder(folder)?;
+    fs::rename(&result, folder).map_err(Error::file("rename", &result))?;
+    remove_folder(&work)?;
+    Ok(manifest)
+}
+
+/// What dom0 is made of.
+struct Choice {
+    xen: String,
+    list: Vec<apt::Package>,
+}
+
+fn choose(progress: &dyn Fn(&str)) -> Result<Choice> {
+    progress("asking apt for Xen");
+    let mut xen = apt::newest_xen()?;
+    if xen.is_none() {
+        update_lists(progress)?;
+        xen = apt::newest_xen()?;
+    }
+    let xen = xen.ok_or_else(|| Error::Unsupported {
+        reason: "apt's sources hold no xen-hypervisor-...-amd64 package; Debian 12 has one".into(),
+    })?;
+    let mut roots = vec![
+        format!("xen-hypervisor-{xen}-amd64"),
+        format!("xen-utils-{xen}"),
+        apt::behind_metapackage("linux-image-amd64", "linux-image-")?,
+    ];
+    roots.extend(root::PACKAGES.iter().map(|name| (*name).to_owned()));
+    let list = apt::with_libraries(&roots)?;
+    Ok(Choice { xen, list })
+}
+
+fn assemble(unpacked: &Path, xen: &str, result: &Path, manifest: &mut Manifest) -> Result<()> {
+    let packages = Packages::new(unpacked, xen);
+    let write = |name: &str, content: &[u8]| {
+        let path = result.join(name);
+        fs::write(&path, content).map_err(Error::file("write", path))
+    };
+    let packed = packages.boot_file("xen-", ".gz")?;
+    write(
+        XEN,
+        &output_of(Command::new("gzip").arg("-dc").arg(packed))?,
+    )?;
+    let image = packages.boot_file("vmlinuz-", "")?;
+    let image = fs::read(&image).map_err(Error::file("read", image))?;
+    write(KERNEL, &kernel::unpacked(&image).unwrap_or(image))?;
+    // Not compressed: unpacking costs dom0 more time than reading.
+    write(ROOT, &packages.dom0_root()?)?;
+    manifest.add_fact("kernel", &packages.kernel_version()?);
+    for name in [XEN, KERNEL, ROOT] {
+        manifest.add_file(result, name)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_recipe_is_stable_within_a_build() {
+        assert_eq!(recipe(), recipe());
+        assert_eq!(recipe().len(), 64);
+    }
 }

@@ -1,0 +1,57 @@
+//! Boots the lab and runs each line of standard input as a step in dom0.
+//!
+//!     cargo run -p lab --example shell
+//!
+//! `:in FILE PATH` and `:out PATH FILE` copy files, `:console NAME` shows a
+//! guest's console, `:serial` Xen's. End of input powers the machine off.
+
+use std::{
+    io::{BufRead, Write},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use lab::{BootOptions, Dom0, Lab, Options};
+
+fn main() -> lab::Result<()> {
+    let start = Instant::now();
+    let progress = |line: &str| eprintln!("[{:6.2}] {line}", start.elapsed().as_secs_f64());
+    lab::packages::ensure(&lab::requirements(), "to run Xen in", &progress)?;
+    let prepared = Lab::prepare(&Options::default(), &progress)?;
+    let dom0 = prepared.boot(&BootOptions::default(), &progress)?;
+    progress("ready");
+    for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+        let began = Instant::now();
+        if let Err(error) = obey(&dom0, &line) {
+            eprintln!("{error}");
+        }
+        eprintln!("({:.3} s)", began.elapsed().as_secs_f64());
+    }
+    dom0.shut_down()?;
+    progress("powered off");
+    Ok(())
+}
+
+fn obey(dom0: &Dom0, line: &str) -> lab::Result<()> {
+    match *line.split_whitespace().collect::<Vec<_>>() {
+        [":in", file, path] => dom0.copy_in(Path::new(file), path),
+        [":out", path, file] => dom0.copy_out(path, Path::new(file)),
+        [":console", name] => {
+            print!("{}", dom0.guest_console(name));
+            Ok(())
+        }
+        [":serial"] => {
+            print!("{}", dom0.serial_console());
+            Ok(())
+        }
+        _ => {
+            let output = dom0.run_merged(line, Duration::from_secs(300))?;
+            // A closed terminal is no reason to leave the machine running.
+            let _ = std::io::stdout().write_all(&output.stdout);
+            if !output.success() {
+                eprintln!("exit status {}", output.status);
+            }
+            Ok(())
+        }
+    }
+}

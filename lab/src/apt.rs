@@ -1,0 +1,307 @@
+//! Packages from the machine's own apt sources: what there is, what belongs
+//! together, and their verified files. Nothing is installed and no root is needed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::{
+    Error, Result,
+    cache::{hash_of, remove_folder},
+    command::{output_of, text_of},
+};
+
+/// One version of a package, as apt's lists describe it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Package {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    /// SHA-256 of its file, in hexadecimal.
+    pub(crate) sha256: String,
+    /// The size of its file in bytes.
+    pub(crate) size: u64,
+    /// First alternatives of Depends and Pre-Depends.
+    depends: Vec<String>,
+}
+
+/// The newest Xen version that apt offers a hypervisor for, as in "4.17".
+pub(crate) fn newest_xen() -> Result<Option<String>> {
+    let names = text_of(Command::new("apt-cache").args([
+        "search",
+        "--names-only",
+        "^xen-hypervisor-[0-9.]+-amd64$",
+    ]))?;
+    Ok(newest_xen_of(&names))
+}
+
+fn newest_xen_of(search: &str) -> Option<String> {
+    search
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .filter_map(|name| name.strip_prefix("xen-hypervisor-")?.strip_suffix("-amd64"))
+        .max_by_key(|version| {
+            version
+                .split('.')
+                .map(|number| number.parse::<u32>().unwrap_or(0))
+                .collect::<Vec<_>>()
+        })
+        .map(str::to_owned)
+}
+
+/// The concrete package that a metapackage such as `linux-image-amd64` stands for.
+pub(crate) fn behind_metapackage(name: &str, prefix: &str) -> Result<String> {
+    candidates(&[name.to_owned()])?
+        .into_iter()
+        .flat_map(|package| package.depends)
+        .find(|depended| depended.starts_with(prefix))
+        .ok_or_else(|| Error::Package {
+            name: name.into(),
+            reason: format!("apt offers no such package that depends on {prefix}..."),
+        })
+}
+
+/// The candidate versions of `roots` and of every library they need, directly
+/// or through other libraries.
+pub(crate) fn with_libraries(roots: &[String]) -> Result<Vec<Package>> {
+    let found = closure(roots, candidates)?;
+    for root in roots {
+        if !found.contains_key(root) {
+            return Err(Error::Package {
+                name: root.clone(),
+                reason: "apt's sources do not offer it".into(),
+            });
+        }
+    }
+    Ok(found.into_values().collect())
+}
+
+/// Follows dependencies level by level, so that apt is asked a few times only.
+fn closure(
+    roots: &[String],
+    lookup: impl Fn(&[String]) -> Result<Vec<Package>>,
+) -> Result<BTreeMap<String, Package>> {
+    let mut found = BTreeMap::new();
+    let mut asked: BTreeSet<String> = roots.iter().cloned().collect();
+    let mut level = roots.to_vec();
+    while !level.is_empty() {
+        let packages = lookup(&level)?;
+        level.clear();
+        for package in packages {
+            for depended in &package.depends {
+                // Interpreters and services are of no use in the lab's dom0;
+                // a library that is really missing is noticed by its users.
+                if is_library(depended) && asked.insert(depended.clone()) {
+                    level.push(depended.clone());
+                }
+            }
+            found.insert(package.name.clone(), package);
+        }
+    }
+    Ok(found)
+}
+
+fn is_library(name: &str) -> bool {
+    // zlib is the one library that Debian names otherwise.
+    name.starts_with("lib") || name.starts_with("zlib")
+}
+
+fn candidates(names: &[String]) -> Result<Vec<Package>> {
+    let mut command = Command::new("apt-cache");
+    command.args(["show", "--no-all-versions"]).args(names);
+    // Status 100 with some answers means that one of the names is virtual.
+    let output = command.output().map_err(Error::file("run", "apt-cache"))?;
+    Ok(parse_records(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// All versions of one package that apt offers.
+pub(crate) fn versions(name: &str) -> Result<Vec<Package>> {
+    let text = text_of(Command::new("apt-cache").args(["show", "--all-versions", name]))?;
+    Ok(parse_records(&text))
+}
+
+fn parse_records(text: &str) -> Vec<Package> {
+    text.split("\n\n").filter_map(parse_record).collect()
+}
+
+fn parse_record(record: &str) -> Option<Package> {
+    let field = |name: &str| {
+        record
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+            .map(str::trim)
+    };
+    let depends = ["Pre-Depends", "Depends"]
+        .into_iter()
+        .filter_map(field)
+        .flat_map(first_alternatives)
+        .collect();
+    Some(Package {
+        name: field("Package")?.into(),
+        version: field("Version")?.into(),
+        sha256: field("SHA256")?.into(),
+        size: field("Size")?.parse().ok()?,
+        depends,
+    })
+}
+
+/// `a (>= 1), b:any | c` names a and b.
+fn first_alternatives(field: &str) -> impl Iterator<Item = String> {
+    field.split(',').filter_map(|alternatives| {
+        let name = alternatives.split(['|', '(', '[', ':']).next()?.trim();
+        (!name.is_empty()).then(|| name.to_owned())
+    })
+}
+
+/// Makes sure that each package's file is in `folder`, with the right hash, and
+/// returns the files in the same order.
+pub(crate) fn fetch(
+    packages: &[Package],
+    folder: &Path,
+    progress: &dyn Fn(&str),
+) -> Result<Vec<PathBuf>> {
+    let files: Vec<PathBuf> = packages
+        .iter()
+        .map(|package| folder.join(file_name(package)))
+        .collect();
+    let mut wanted = Vec::new();
+    for (package, file) in packages.iter().zip(&files) {
+        if !file.exists() || hash_of(file)? != package.sha256 {
+            wanted.push(package);
+        }
+    }
+    if wanted.is_empty() {
+        return Ok(files);
+    }
+    let bytes: u64 = wanted.iter().map(|package| package.size).sum();
+    progress(&format!(
+        "downloading {} packages, {:.0} MB",
+        wanted.len(),
+        bytes as f64 / 1e6
+    ));
+    download(&wanted, folder)?;
+    for (package, file) in packages.iter().zip(&files) {
+        if !file.exists() {
+            return Err(Error::Package {
+                name: package.name.clone(),
+                reason: format!(
+                    "apt downloaded no file with the SHA-256 {} of version {}",
+                    package.sha256, package.version
+                ),
+            });
+        }
+    }
+    Ok(files)
+}
+
+fn download(packages: &[&Package], folder: &Path) -> Result<()> {
+    let arriving = folder.join("arriving");
+    remove_folder(&arriving)?;
+    fs::create_dir_all(&arriving).map_err(Error::file("create", &arriving))?;
+    let mut command = Command::new("apt-get");
+    command
+        .arg("download")
+        .args(
+            packages
+                .iter()
+                .map(|package| format!("{}={}", package.name, package.version)),
+        )
+        .current_dir(&arriving);
+    output_of(&mut command)?;
+    // Files are known by their content: their names are apt's affair.
+    for entry in fs::read_dir(&arriving).map_err(Error::file("list", &arriving))? {
+        let path = entry.map_err(Error::file("list", &arriving))?.path();
+        let hash = hash_of(&path)?;
+        if let Some(package) = packages.iter().find(|package| package.sha256 == hash) {
+            let target = folder.join(file_name(package));
+            fs::rename(&path, &target).map_err(Error::file("rename", &path))?;
+        }
+    }
+    remove_folder(&arriving)
+}
+
+fn file_name(package: &Package) -> String {
+    format!("{}_{:.16}.deb", package.name, package.sha256)
+}
+
+/// Unpacks packages over each other into `folder`.
+pub(crate) fn unpack(files: &[PathBuf], folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).map_err(Error::file("create", folder))?;
+    for file in files {
+        output_of(Command::new("dpkg-deb").arg("-x").arg(file).arg(folder))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECORDS: &str = "\
+Package: xl-tool
+Version: 4.17.7+13-1
+Pre-Depends: libpre
+Depends: libc6 (>= 2.35), python3:any, libx1 | libx2, debconf (>= 0.5) | debconf-2.0
+Description: one
+ Depends: not a field
+Size: 1372500
+SHA256: abc
+
+Package: broken
+Version: 1
+";
+
+    #[test]
+    fn records_are_parsed_and_incomplete_ones_skipped() {
+        let packages = parse_records(RECORDS);
+        assert_eq!(packages.len(), 1);
+        assert_eq!(packages[0].version, "4.17.7+13-1");
+        assert_eq!(packages[0].size, 1_372_500);
+        assert_eq!(
+            packages[0].depends,
+            ["libpre", "libc6", "python3", "libx1", "debconf"]
+        );
+    }
+
+    #[test]
+    fn the_newest_xen_is_found_by_number_not_by_text() {
+        let search = "xen-hypervisor-4.9-amd64 - Xen\n\
+                      xen-hypervisor-4.17-amd64 - Xen Hypervisor on AMD64\n\
+                      xen-hypervisor-4.17-amd64-dbg - symbols\n";
+        assert_eq!(newest_xen_of(search).as_deref(), Some("4.17"));
+        assert_eq!(newest_xen_of("xen-hypervisor-common - x"), None);
+    }
+
+    fn package(name: &str, depends: &[&str]) -> Package {
+        Package {
+            name: name.into(),
+            version: "1".into(),
+            sha256: name.into(),
+            size: 1,
+            depends: depends.iter().map(|name| (*name).into()).collect(),
+        }
+    }
+
+    #[test]
+    fn the_closure_holds_libraries_of_libraries_once_and_nothing_else() {
+        let all = [
+            package("tool", &["liba", "python3"]),
+            package("liba", &["libb", "zlib1g"]),
+            package("libb", &["liba", "libvirtual"]),
+            package("zlib1g", &[]),
+            package("python3", &["libpython"]),
+        ];
+        let lookup = |names: &[String]| {
+            Ok(all
+                .iter()
+                .filter(|package| names.contains(&package.name))
+                .cloned()
+                .collect())
+        };
+        let found = closure(&["tool".into()], lookup).unwrap();
+        let names: Vec<&str> = found.keys().map(String::as_str).collect();
+        assert_eq!(names, ["liba", "libb", "tool", "zlib1g"]);
+    }
+}

@@ -1,0 +1,515 @@
+//! Putting dom0's root together: programs with their libraries, kernel modules
+//! in load order, Xen's scripts, and this crate's own start script and agent.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::{Component, Path, PathBuf},
+    process::Command,
+};
+
+use crate::{
+    Error, Result,
+    command::output_of,
+    cpio::Tree,
+    elf::{is_elf, module_depends, needed_libraries},
+};
+
+/// Packages whose programs dom0 needs, besides Xen's and the kernel.
+pub(crate) const PACKAGES: &[&str] = &[
+    "apache2-utils",
+    "bash",
+    "busybox-static",
+    "curl",
+    "iproute2",
+    "util-linux",
+    "wrk",
+    "xen-utils-common",
+    "xenstore-utils",
+];
+
+/// Programs taken from those packages. Everything else is busybox's.
+pub(crate) const PROGRAMS: &[&str] = &[
+    "ab", "bash", "bridge", "busybox", "curl", "flock", "ip", "tc", "wrk",
+];
+
+/// Xen's programs that are large and that dom0 here has no use for.
+const UNUSED_XEN_PROGRAMS: &[&str] = &["oxenstored", "xen-kdd", "xen-livepatch", "xenmon"];
+
+/// Kernel modules, and with them those they depend on. The first ones carry the
+/// connection to this library, so that start-up can report from early on.
+pub(crate) const MODULES: &[&str] = &[
+    "virtio_pci",
+    "virtio_console",
+    "9pnet_virtio",
+    "9p",
+    "xenfs",
+    "xen-privcmd",
+    "xen-evtchn",
+    "xen-gntdev",
+    "xen-gntalloc",
+    "xen-netback",
+    "xen-blkback",
+    "bridge",
+    "virtio_net",
+    "loop",
+    "tun",
+    "sch_netem",
+];
+
+pub(crate) const START: &str = include_str!("dom0/start.sh");
+pub(crate) const AGENT: &str = include_str!("dom0/agent.sh");
+const INITTAB: &str = "::once:/lab/start\n";
+
+const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+
+/// The unpacked packages.
+#[derive(Debug)]
+pub(crate) struct Packages {
+    folder: PathBuf,
+    xen: String,
+    /// Folders that hold libraries, most general first.
+    libraries: Vec<PathBuf>,
+}
+
+impl Packages {
+    pub(crate) fn new(folder: &Path, xen: &str) -> Self {
+        let xen_lib = format!("usr/lib/xen-{xen}/lib");
+        let libraries = [
+            LIBRARIES,
+            "lib/x86_64-linux-gnu",
+            &format!("{xen_lib}/x86_64-linux-gnu"),
+            &xen_lib,
+            "usr/lib64",
+            "lib64",
+        ];
+        Self {
+            folder: folder.into(),
+            xen: xen.into(),
+            libraries: libraries.iter().map(|name| folder.join(name)).collect(),
+        }
+    }
+
+    /// The version of the kernel whose modules are here.
+    pub(crate) fn kernel_version(&self) -> Result<String> {
+        for modules in ["usr/lib/modules", "lib/modules"] {
+            if let Some(version) = names_in(&self.folder.join(modules))?.into_iter().next() {
+                return Ok(version);
+            }
+        }
+        Err(unexpected("linux-image", "it holds no lib/modules"))
+    }
+
+    /// The first file of the `boot` folder whose name matches.
+    pub(crate) fn boot_file(&self, prefix: &str, suffix: &str) -> Result<PathBuf> {
+        let boot = self.folder.join("boot");
+        names_in(&boot)?
+            .into_iter()
+            .find(|name| name.starts_with(prefix) && name.ends_with(suffix))
+            .map(|name| boot.join(name))
+            .ok_or_else(|| unexpected("boot", &format!("there is no {prefix}...{suffix}")))
+    }
+
+    /// The archive dom0 starts from.
+    pub(crate) fn dom0_root(&self) -> Result<Vec<u8>> {
+        let mut tree = skeleton(&self.xen);
+        let mut programs = Programs {
+            packages: self,
+            tree: &mut tree,
+            seen: BTreeSet::new(),
+        };
+        programs.add_named(PROGRAMS)?;
+        programs.add_xen()?;
+        self.add_scripts(&mut tree)?;
+        self.add_modules(&mut tree)?;
+        Ok(tree.archive())
+    }
+
+    fn add_scripts(&self, tree: &mut Tree) -> Result<()> {
+        for folder in ["etc/xen", "usr/lib/xen-common"] {
+            for file in files_below(&self.folder.join(folder))? {
+                let inside = relative(&file, &self.folder);
+                if fs::symlink_metadata(&file).is_ok_and(|data| data.is_symlink()) {
+                    let target = fs::read_link(&file).map_err(Error::file("read", &file))?;
+                    tree.link(&inside, &target.to_string_lossy());
+                } else {
+                    let content = read(&file)?;
+                    let executable = content.starts_with(b"#!") || is_elf(&content);
+                    tree.file(&inside, executable, content);
+                }
+            }
+        }
+        // The scripts ask for dom0's own idea of where Xen's programs are.
+        tree.contains("etc/xen/scripts/vif-bridge")
+            .then_some(())
+            .ok_or_else(|| unexpected("xen-utils-common", "it holds no vif-bridge script"))
+    }
+
+    fn add_modules(&self, tree: &mut Tree) -> Result<()> {
+        let files = self.module_files()?;
+        let mut order = Vec::new();
+        for module in MODULES {
+            let mut load = |name: &str| files.read(name);
+            add_module(name_of_module(module), &mut load, &mut order)?;
+        }
+        let names: String = order.iter().map(|(name, _)| format!("{name}\n")).collect();
+        for (name, content) in order {
+            tree.file(&format!("lab/modules/{name}.ko"), false, content);
+        }
+        tree.file("lab/modules.order", false, names.into_bytes());
+        Ok(())
+    }
+
+    fn module_files(&self) -> Result<ModuleFiles> {
+        let version = self.kernel_version()?;
+        let folder = ["usr/lib/modules", "lib/modules"]
+            .map(|modules| self.folder.join(modules).join(&version))
+            .into_iter()
+            .find(|folder| folder.exists())
+            .ok_or_else(|| unexpected("linux-image", "it holds no lib/modules"))?;
+        let builtin = folder.join("modules.builtin");
+        let builtin = fs::read_to_string(&builtin).map_err(Error::file("read", &builtin))?;
+        Ok(ModuleFiles {
+            files: files_below(&folder.join("kernel"))?,
+            builtin: builtin
+                .lines()
+                .map(|line| name_of_module(Path::new(line)))
+                .collect(),
+        })
+    }
+}
+
+/// What every root has, whatever the packages hold.
+fn skeleton(xen: &str) -> Tree {
+    let mut tree = Tree::default();
+    for folder in [
+        "dev",
+        "etc",
+        "lab/share",
+        "mnt",
+        "proc",
+        "root",
+        "run/lab",
+        "sys",
+        "tmp",
+        "usr/bin",
+        "usr/lib/busybox",
+        "usr/sbin",
+        "var/lib/xen",
+        "var/lib/xenstored",
+        "var/lock",
+        "var/log/xen",
+        "run/xen",
+        "run/xenstored",
+    ] {
+        tree.folder(folder);
+    }
+    // Packages may name programs by either path.
+    for (link, target) in [
+        ("bin", "usr/bin"),
+        ("sbin", "usr/sbin"),
+        ("lib", "usr/lib"),
+        ("lib64", "usr/lib64"),
+        ("var/run", "../run"),
+        ("usr/bin/sh", "bash"),
+        ("init", "usr/bin/busybox"),
+    ] {
+        tree.link(link, target);
+    }
+    // Linux opens it before anything can be mounted.
+    tree.character_device("dev/console", 5, 1);
+    let environment = format!(
+        "export PATH=/usr/lib/xen-{xen}/bin:/usr/sbin:/usr/bin:/usr/lib/busybox\n\
+         export HOME=/root LANG=C TERM=dumb\n"
+    );
+    tree.file("lab/environment", false, environment.into_bytes());
+    tree.file("lab/start", true, START.into());
+    tree.file("lab/agent", true, AGENT.into());
+    tree.file("etc/inittab", false, INITTAB.into());
+    tree.file(
+        "etc/passwd",
+        false,
+        b"root:x:0:0:root:/root:/bin/bash\n".into(),
+    );
+    tree.file("etc/group", false, b"root:x:0:\n".into());
+    tree.file("etc/hosts", false, b"127.0.0.1 localhost dom0\n".into());
+    tree
+}
+
+/// Adds programs and, once each, the libraries they load.
+struct Programs<'a> {
+    packages: &'a Packages,
+    tree: &'a mut Tree,
+    seen: BTreeSet<String>,
+}
+
+impl Programs<'_> {
+    fn add_named(&mut self, names: &[&str]) -> Result<()> {
+        for name in names {
+            let file = ["usr/bin", "bin", "usr/sbin", "sbin"]
+                .map(|folder| self.packages.folder.join(folder).join(name))
+                .into_iter()
+                .find(|file| file.exists())
+                .ok_or_else(|| unexpected(name, "no package holds this program"))?;
+            self.add(&file, &format!("usr/bin/{name}"))?;
+        }
+        Ok(())
+    }
+
+    fn add_xen(&mut self) -> Result<()> {
+        let private = format!("usr/lib/xen-{}/bin", self.packages.xen);
+        for (folder, prefix) in [(private.as_str(), ""), ("usr/bin", "xenstore")] {
+            let source = self.packages.folder.join(folder);
+            for name in names_in(&source)? {
+                let file = self.packages.resolved(&source.join(&name))?;
+                let wanted = name.starts_with(prefix)
+                    && !UNUSED_XEN_PROGRAMS.contains(&name.as_str())
+                    && file.is_file()
+                    && is_elf(&read(&file)?);
+                if wanted {
+                    self.add(&file, &format!("{folder}/{name}"))?;
+                }
+            }
+        }
+        for needed in ["xl", "xenstored", "xenconsoled", "xen-init-dom0"] {
+            if !self.tree.contains(&format!("{private}/{needed}")) {
+                return Err(unexpected("xen-utils", &format!("it holds no {needed}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, source: &Path, target: &str) -> Result<()> {
+        let content = read(&self.packages.resolved(source)?)?;
+        self.add_libraries_of(&content, target)?;
+        self.tree.file(target, true, content);
+        Ok(())
+    }
+
+    fn add_libraries_of(&mut self, program: &[u8], name: &str) -> Result<()> {
+        let needed = needed_libraries(program)
+            .map_err(|error| unexpected(name, &format!("not a readable ELF file: {error}")))?;
+        for library in needed {
+            if !self.seen.insert(library.clone()) {
+                continue;
+            }
+            let file = self
+                .packages
+                .library(&library)
+                .ok_or_else(|| unexpected(&library, &format!("no package holds it for {name}")))?;
+            // The loader's path is fixed in every program.
+            let target = if library.starts_with("ld-linux") {
+                format!("usr/lib64/{library}")
+            } else {
+                format!("{LIBRARIES}/{library}")
+            };
+            self.add(&file, &target)?;
+        }
+        Ok(())
+    }
+}
+
+impl Packages {
+    fn library(&self, name: &str) -> Option<PathBuf> {
+        self.libraries
+            .iter()
+            .map(|folder| folder.join(name))
+            .find(|file| fs::symlink_metadata(file).is_ok())
+    }
+
+    /// Follows symbolic links as they will be in dom0: absolute ones start at the
+    /// unpacked packages, not at the host's root.
+    fn resolved(&self, path: &Path) -> Result<PathBuf> {
+        let mut path = path.to_owned();
+        for _ in 0..8 {
+            let Ok(target) = fs::read_link(&path) else {
+                return Ok(path);
+            };
+            path = match target.strip_prefix("/") {
+                Ok(inside) => self.folder.join(inside),
+                Err(_) => normal(&path.with_file_name("").join(target)),
+            };
+        }
+        Err(unexpected(
+            &path.to_string_lossy(),
+            "too many symbolic links",
+        ))
+    }
+}
+
+/// The path without `.` and `..`.
+fn normal(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::ParentDir => {
+                normal.pop();
+            }
+            Component::CurDir => {}
+            other => normal.push(other),
+        }
+    }
+    normal
+}
+
+/// Where the kernel's modules are.
+struct ModuleFiles {
+    files: Vec<PathBuf>,
+    builtin: BTreeSet<String>,
+}
+
+impl ModuleFiles {
+    /// The content of a module; none if it is part of the kernel.
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        if self.builtin.contains(name) {
+            return Ok(None);
+        }
+        let file = self
+            .files
+            .iter()
+            .find(|file| name_of_module(file) == name)
+            .ok_or_else(|| unexpected("linux-image", &format!("it holds no module {name}")))?;
+        let extension = file.extension().unwrap_or_default().to_string_lossy();
+        let decompressor = match &*extension {
+            "ko" => return read(file).map(Some),
+            "xz" => "xz",
+            "zst" => "zstd",
+            _ => "gzip",
+        };
+        output_of(Command::new(decompressor).arg("-dc").arg(file)).map(Some)
+    }
+}
+
+/// `net/9p/9pnet-virtio.ko.xz` is the module `9pnet_virtio`.
+fn name_of_module(path: impl AsRef<Path>) -> String {
+    let name = path
+        .as_ref()
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
+    name.split('.').next().unwrap_or_default().replace('-', "_")
+}
+
+/// Appends a module after the ones it depends on, unless it is there.
+fn add_module(
+    name: String,
+    load: &mut dyn FnMut(&str) -> Result<Option<Vec<u8>>>,
+    order: &mut Vec<(String, Vec<u8>)>,
+) -> Result<()> {
+    if order.iter().any(|(known, _)| *known == name) {
+        return Ok(());
+    }
+    let Some(content) = load(&name)? else {
+        return Ok(());
+    };
+    let depends = module_depends(&content)
+        .map_err(|error| unexpected(&name, &format!("not a readable module: {error}")))?;
+    for depended in depends {
+        add_module(name_of_module(depended), load, order)?;
+    }
+    order.push((name, content));
+    Ok(())
+}
+
+fn unexpected(name: &str, reason: &str) -> Error {
+    Error::Package {
+        name: name.into(),
+        reason: reason.into(),
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(Error::file("read", path))
+}
+
+fn relative(path: &Path, base: &Path) -> String {
+    path.strip_prefix(base)
+        .unwrap_or(path)
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// The names in a folder, sorted; none if it does not exist.
+fn names_in(folder: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(Error::file("list", folder))?,
+    };
+    let mut names = entries
+        .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()))
+        .collect::<io::Result<Vec<_>>>()
+        .map_err(Error::file("list", folder))?;
+    names.sort();
+    Ok(names)
+}
+
+/// All files and links below a folder; none if it does not exist.
+fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for name in names_in(folder)? {
+        let path = folder.join(name);
+        if fs::symlink_metadata(&path).is_ok_and(|data| data.is_dir()) {
+            files.append(&mut files_below(&path)?);
+        } else {
+            files.push(path);
+        }
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scratch::Scratch;
+
+    #[test]
+    fn modules_are_known_by_the_kernels_names() {
+        assert_eq!(
+            name_of_module("kernel/drivers/net/xen-netback/xen-netback.ko"),
+            "xen_netback"
+        );
+        assert_eq!(name_of_module("9pnet_virtio.ko.xz"), "9pnet_virtio");
+    }
+
+    #[test]
+    fn a_module_that_is_nowhere_is_an_error_and_a_built_in_one_is_not() {
+        let files = ModuleFiles {
+            files: vec![],
+            builtin: BTreeSet::from(["xenfs".to_owned()]),
+        };
+        assert_eq!(files.read("xenfs").unwrap(), None);
+        let error = files.read("bridge").unwrap_err().to_string();
+        assert!(error.contains("no module bridge"), "{error}");
+    }
+
+    #[test]
+    fn links_are_followed_inside_the_packages() {
+        let scratch = Scratch::new("links").unwrap();
+        let folder = scratch.path();
+        fs::create_dir_all(folder.join(LIBRARIES)).unwrap();
+        fs::create_dir_all(folder.join("lib64")).unwrap();
+        fs::write(folder.join(LIBRARIES).join("libx.so.1.2"), "x").unwrap();
+        let link = |target: &str, name: &str| {
+            std::os::unix::fs::symlink(target, folder.join(name)).unwrap();
+        };
+        link("/usr/lib/x86_64-linux-gnu/libx.so.1.2", "absolute");
+        link("../absolute", "lib64/relative");
+        link("loop", "loop");
+        let packages = Packages::new(folder, "4.17");
+        let resolved = packages.resolved(&folder.join("lib64/relative")).unwrap();
+        assert_eq!(fs::read(resolved).unwrap(), b"x");
+        assert!(packages.resolved(&folder.join("loop")).is_err());
+        assert!(packages.library("libx.so.1.2").is_some());
+        assert!(packages.library("liby.so.1").is_none());
+    }
+
+    #[test]
+    fn both_scripts_are_shell_that_parses() {
+        for script in [START, AGENT] {
+            let scratch = Scratch::new("script").unwrap();
+            let file = scratch.path().join("script");
+            fs::write(&file, script).unwrap();
+            output_of(Command::new("sh").arg("-n").arg(&file)).unwrap();
+        }
+    }
+}
