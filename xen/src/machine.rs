@@ -94,7 +94,7 @@ impl core::error::Error for StartError {}
 
 /// Why there is no connection to xenstore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoreError {
+pub enum StoreConnectionError {
     /// The toolstack gave this domain none.
     Absent,
     /// It was handed out before.
@@ -103,7 +103,7 @@ pub enum StoreError {
     Port(ResourceError),
 }
 
-impl fmt::Display for StoreError {
+impl fmt::Display for StoreConnectionError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Absent => write!(formatter, "the toolstack provided no xenstore ring"),
@@ -113,7 +113,7 @@ impl fmt::Display for StoreError {
     }
 }
 
-impl core::error::Error for StoreError {}
+impl core::error::Error for StoreConnectionError {}
 
 /// Counters for diagnosis.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -248,18 +248,18 @@ impl Machine {
     /// The ring and the event channel to xenstore, once.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub fn store_connection(&self) -> Result<(Rc<dyn SharedPage>, Port), StoreError> {
+    /// [`StoreConnectionError`].
+    pub fn store_connection(&self) -> Result<(Rc<dyn SharedPage>, Port), StoreConnectionError> {
         let mut store = self.store.lock();
         match core::mem::replace(&mut *store, StoreRing::Taken) {
             StoreRing::Ready { page, port } => {
-                let port = Port::open(self.calls, port).map_err(StoreError::Port)?;
+                let port = Port::open(self.calls, port).map_err(StoreConnectionError::Port)?;
                 Ok((Rc::new(page), port))
             }
-            StoreRing::Taken => Err(StoreError::Taken),
+            StoreRing::Taken => Err(StoreConnectionError::Taken),
             StoreRing::Absent => {
                 *store = StoreRing::Absent;
-                Err(StoreError::Absent)
+                Err(StoreConnectionError::Absent)
             }
         }
     }
