@@ -130,6 +130,8 @@ impl Executor {
                 if task.aborted.get() {
                     let future = task.future.take();
                     drop(tasks);
+                    // What it drops may wake others.
+                    any |= future.is_some();
                     drop(future);
                     continue;
                 }

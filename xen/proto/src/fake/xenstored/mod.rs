@@ -299,6 +299,26 @@ impl FakeXenstored {
         .await
     }
 
+    /// Waits until `wanted` holds; looks again after each change.
+    pub async fn wait_until(&self, wanted: impl Fn(&Self) -> bool) {
+        poll_fn(|context| {
+            if wanted(self) {
+                return Poll::Ready(());
+            }
+            self.wait_for_change(context.waker());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Writes to `word` of the ring's page the value of word `other` plus `distance`: an index
+    /// that makes no sense. The guest gets an event.
+    pub fn scribble(&self, word: usize, other: usize, distance: u32) {
+        let page = &self.inner.page;
+        page.store(word, page.load(other).wrapping_add(distance));
+        self.inner.port.notify();
+    }
+
     /// Home nodes with libxl's permissions: the guest may read all and write some.
     fn make_home(&self, guest: DomainId) {
         for (path, writable) in [
@@ -369,12 +389,14 @@ impl FakeXenstored {
             }
         }
         state.queue_events();
-        let chunk: Vec<u8> = state.output.iter().copied().take(limit).collect();
+        let room = XENSTORE_RESPONSES.size as usize;
+        let chunk = state.output.iter().copied().take(limit.min(room));
+        let chunk: Vec<u8> = chunk.collect();
         let written = state.replies.write(page, &chunk);
         let written = written.expect("the guest's index is right");
         state.output.drain(..written);
         let moved = taken > 0 || written > 0;
-        let changed = state.server.tree.generation() != generation;
+        let changed = taken > 0 || state.server.tree.generation() != generation;
         drop(state);
         if changed {
             self.order(|_| {});

@@ -5,6 +5,9 @@
 //! [`ByteWriter`] are the two ends; a guest reads one ring and writes the other, a fake peer
 //! does the reverse with the same types.
 
+#[cfg(test)]
+mod tests;
+
 use core::fmt;
 
 use crate::hypervisor::SharedPage;
