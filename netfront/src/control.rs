@@ -65,8 +65,8 @@ struct Pace {
     up_since: Option<Duration>,
     /// Since when there is no connection.
     down_since: Duration,
-    /// When to report that there is none.
-    report_at: Duration,
+    /// When to report that there is none; never for a device that was taken away.
+    report_at: Option<Duration>,
     report_interval: Duration,
 }
 
@@ -168,6 +168,9 @@ impl<H: Hypervisor> Control<H> {
         match action {
             Action::Wait => {}
             Action::Begin | Action::Restart => {
+                if self.pace.report_at.is_none() {
+                    self.pace.awaited(self.hypervisor.now());
+                }
                 self.identify().await?;
                 self.write_state(State::Initialising).await?;
             }
@@ -226,6 +229,7 @@ impl<H: Hypervisor> Control<H> {
         self.retired = None;
         self.memory = None;
         self.backend = None;
+        self.pace.not_awaited();
         let mut shared = self.shared.borrow_mut();
         log::info!("{}: the device was taken away", shared.name);
         shared.frontend = State::Unknown;
@@ -280,7 +284,8 @@ impl<H: Hypervisor> Control<H> {
     /// Says, after [`CONNECT_TIMEOUT`] and then ever more rarely, that there is no connection.
     async fn report_if_late(&mut self, follower: &Follower<H>) -> Result<(), StoreError> {
         let now = self.hypervisor.now();
-        if self.frontend.phase() == Phase::Running || now < self.pace.report_at {
+        let due = self.pace.report_at.is_some_and(|due| now >= due);
+        if self.frontend.phase() == Phase::Running || !due {
             return Ok(());
         }
         let (frontend, backend) = {
@@ -356,7 +361,7 @@ impl Pace {
             delay: SHORTEST_RETRY,
             up_since: None,
             down_since: now,
-            report_at: now + CONNECT_TIMEOUT,
+            report_at: Some(now + CONNECT_TIMEOUT),
             report_interval: CONNECT_TIMEOUT,
         }
     }
@@ -371,9 +376,19 @@ impl Pace {
         {
             self.delay = SHORTEST_RETRY;
         }
+        self.awaited(now);
+    }
+
+    /// A connection is expected from now on.
+    fn awaited(&mut self, now: Duration) {
         self.down_since = now;
-        self.report_at = now + CONNECT_TIMEOUT;
+        self.report_at = Some(now + CONNECT_TIMEOUT);
         self.report_interval = CONNECT_TIMEOUT;
+    }
+
+    /// No connection is expected.
+    fn not_awaited(&mut self) {
+        self.report_at = None;
     }
 
     fn failed(&mut self, now: Duration) {
@@ -388,15 +403,18 @@ impl Pace {
 
     fn reported(&mut self, now: Duration) {
         self.report_interval = (self.report_interval * 2).min(LONGEST_REPORT_INTERVAL);
-        self.report_at = now + self.report_interval;
+        self.report_at = Some(now + self.report_interval);
     }
 
     /// When to wake up without a change.
     fn deadline(&self, phase: Phase, now: Duration) -> Option<Duration> {
         match phase {
             Phase::Running => None,
-            Phase::Closed if self.retry_at > now => Some(self.retry_at.min(self.report_at)),
-            _ => Some(self.report_at),
+            Phase::Closed if self.retry_at > now => {
+                let report_at = self.report_at.unwrap_or(self.retry_at);
+                Some(self.retry_at.min(report_at))
+            }
+            _ => self.report_at,
         }
     }
 }

@@ -61,8 +61,10 @@ pub struct NetFront;
 impl NetFront {
     /// The interface that xenstore calls `device/vif/<handle>`: what moves its frames, and the
     /// task that connects it, which the caller must [run](Control::run).
-    // Two halves are made, none of which is a `NetFront`.
-    #[allow(clippy::new_ret_no_self)]
+    #[expect(
+        clippy::new_ret_no_self,
+        reason = "two halves are made, neither of them a NetFront"
+    )]
     pub fn new<H: Hypervisor>(
         hypervisor: H,
         store: Store<H>,

@@ -1,1 +1,180 @@
+//! Memory and ports that run out, and what a peer gets to see.
 
+use std::time::Duration;
+
+use netfront::fake::{Completion, Options, Packet};
+use netfront::wire::ReceiveFlags;
+
+use crate::support::{Lab, clear_log, errors, log_lines, plain_frame};
+
+/// Pages and ports of one connection: two rings, 64 pages to receive into, two ports.
+const ALLOCATIONS: u64 = 68;
+
+#[test]
+fn whichever_allocation_fails_it_connects_in_the_end() {
+    for number in 0..ALLOCATIONS {
+        let mut lab = Lab::plugged(Options::default());
+        lab.bed.hypervisor.refuse_allocation(number);
+        lab.settle();
+        // Two rings and 18 pages are needed, the other 46 pages are not, both ports are.
+        let needed = !(20..66).contains(&number);
+        assert_eq!(lab.device.link_is_up(), !needed, "allocation {number}");
+        assert_eq!(errors().len(), usize::from(needed), "{:?}", errors());
+        clear_log();
+        lab.pass(Duration::from_secs(3));
+        lab.assert_working();
+        lab.backend.remove();
+        lab.settle();
+        assert_eq!(
+            lab.bed.hypervisor.granted_pages(),
+            [],
+            "allocation {number}"
+        );
+        assert_eq!(lab.bed.hypervisor.open_ports(), 1, "allocation {number}");
+    }
+}
+
+#[test]
+fn with_too_few_pages_it_says_so_and_goes_on_trying() {
+    let mut lab = Lab::plugged(Options::default());
+    lab.bed.hypervisor.limit_pages(10);
+    lab.pass(Duration::from_secs(5));
+    assert_eq!(
+        errors(),
+        ["ERROR vif0: cannot connect to domain 0: no page left to grant"]
+    );
+    assert_eq!(lab.bed.hypervisor.granted_pages(), []);
+    lab.bed.hypervisor.limit_pages(100);
+    lab.pass(Duration::from_secs(20));
+    lab.assert_working();
+}
+
+#[test]
+fn two_interfaces_begin_with_132_pages() {
+    let lab = Lab::connected();
+    // Half a MiB for two, of a guest with 8.
+    assert_eq!(lab.bed.hypervisor.granted_pages().len(), 66);
+    assert_eq!(lab.bed.hypervisor.allocations(), ALLOCATIONS);
+}
+
+#[test]
+fn receiving_grows_under_load_and_no_packet_grants_anything() {
+    let mut lab = Lab::connected();
+    let frame = plain_frame(1514, 1);
+    for _ in 0..100 {
+        lab.deliver(Packet::whole(&frame, ReceiveFlags::empty()));
+        lab.poll_event().is_ready();
+    }
+    assert_eq!(
+        lab.device.statistics().receive_pages,
+        64,
+        "without load it stays"
+    );
+    for _ in 0..20 {
+        for _ in 0..300 {
+            let packet = Packet::whole(&frame, ReceiveFlags::empty());
+            lab.backend.rings().send(packet);
+        }
+        let mut received = 0;
+        while received < 300 {
+            lab.settle();
+            let _ = lab.poll_event();
+            received += lab.receive_all().len();
+        }
+    }
+    assert_eq!(lab.device.statistics().receive_pages, 256);
+    let allocations = lab.bed.hypervisor.allocations();
+    for _ in 0..1000 {
+        lab.assert_working();
+    }
+    // The first frame sent took a page of its own; nothing since.
+    assert_eq!(lab.bed.hypervisor.allocations(), allocations + 1);
+    assert_eq!(lab.backend.rings().grants_seen.len(), 257);
+}
+
+#[test]
+fn receiving_that_cannot_grow_goes_on_as_it_is() {
+    let mut lab = Lab::connected();
+    lab.bed.hypervisor.limit_pages(5);
+    let frame = plain_frame(1514, 1);
+    for _ in 0..10 {
+        for _ in 0..200 {
+            let packet = Packet::whole(&frame, ReceiveFlags::empty());
+            lab.backend.rings().send(packet);
+        }
+        let mut received = 0;
+        while received < 200 {
+            lab.settle();
+            let _ = lab.poll_event();
+            received += lab.receive_all().len();
+        }
+    }
+    assert_eq!(lab.device.statistics().receive_pages, 69);
+    let warnings = log_lines();
+    let warnings = warnings
+        .iter()
+        .filter(|line| line.contains("stays at 69 pages"));
+    assert_eq!(warnings.count(), 1);
+}
+
+#[test]
+fn frames_without_a_page_are_dropped_rather_than_stuck() {
+    let mut lab = Lab::connected();
+    lab.bed.hypervisor.limit_pages(0);
+    let frame = plain_frame(100, 1);
+    assert_eq!(lab.device.transmit(&frame, false), Ok(()));
+    assert_eq!(lab.device.statistics().counters.transmit_drops.memory, 1);
+    lab.bed.hypervisor.limit_pages(1);
+    for _ in 0..10 {
+        assert_eq!(lab.transmit(&frame, false), frame);
+    }
+    assert_eq!(lab.device.statistics().transmit_pages, 1);
+}
+
+#[test]
+fn pages_in_flight_are_waited_for_rather_than_dropped() {
+    let mut lab = Lab::connected_with(Options {
+        completion: Completion::Never,
+        ..Options::default()
+    });
+    lab.bed.hypervisor.limit_pages(2);
+    let frame = plain_frame(100, 1);
+    assert_eq!(lab.device.transmit(&frame, false), Ok(()));
+    assert_eq!(lab.device.transmit(&frame, false), Ok(()));
+    assert!(lab.device.transmit(&frame, false).is_err());
+    lab.settle();
+    lab.drain_events();
+    let wakes = lab.wakes();
+    lab.backend
+        .rings()
+        .complete(1, netfront::wire::TransmitStatus::Okay);
+    lab.backend.rings().publish();
+    assert!(lab.wakes() > wakes);
+    assert!(lab.poll_event().is_ready());
+    assert_eq!(lab.device.transmit(&frame, false), Ok(()));
+}
+
+/// A peer sees frames and nothing else, whatever lies about in our memory.
+#[test]
+fn no_granted_page_holds_what_is_not_a_frame() {
+    const CANARY: u8 = 0xc5;
+    let canaries: Vec<Vec<u8>> = (0..500).map(|_| vec![CANARY; 4096]).collect();
+    drop(canaries);
+    let stack = std::hint::black_box([CANARY; 16384]);
+    let mut lab = Lab::connected();
+    for _ in 0..200 {
+        lab.assert_working();
+        let frame = plain_frame(777, 0x11);
+        lab.transmit(&frame, true);
+    }
+    let mut pages = 0;
+    lab.bed
+        .hypervisor
+        .for_each_granted_page(|reference, bytes| {
+            pages += 1;
+            let run = bytes.windows(8).any(|window| window == [CANARY; 8]);
+            assert!(!run, "grant {reference} shows foreign memory");
+        });
+    assert!(pages > 66);
+    assert_eq!(stack[0], CANARY);
+}

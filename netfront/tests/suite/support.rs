@@ -207,3 +207,8 @@ pub(crate) fn errors() -> Vec<String> {
     lines.retain(|line| line.starts_with("ERROR"));
     lines
 }
+
+/// Forgets what was logged.
+pub(crate) fn clear_log() {
+    LINES.with_borrow_mut(Vec::clear);
+}
