@@ -6,7 +6,6 @@ mod entry;
 pub mod exceptions;
 pub(crate) mod image;
 pub mod interrupts;
-mod memory_functions;
 pub mod paging;
 mod processor;
 mod serial;
