@@ -1,7 +1,7 @@
 //! What the protocols need from the machine below them.
 //!
 //! Drivers are written against [`Hypervisor`] and never see a hypercall. The `xen` crate
-//! implements it with real grants and event channels; [`crate::fake`] implements it for
+//! implements it with real grants and event channels; `fake` (feature `fake`) implements it for
 //! host tests, strictly: what Xen would refuse, the fake refuses too.
 
 use alloc::rc::Rc;

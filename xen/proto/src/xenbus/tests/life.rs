@@ -1,0 +1,203 @@
+//! A device's whole life over the fake xenstored: a frontend task that does nothing but the
+//! handshake, and a backend played by the test.
+
+use alloc::rc::Rc;
+use alloc::string::String;
+use core::cell::Cell;
+use core::time::Duration;
+
+use crate::fake::{FakeHypervisor, TestBed};
+use crate::hypervisor::DomainId;
+use crate::xenbus::{Action, Device, Frontend, Phase, State, read_state};
+use crate::xenstore::{Store, StoreError};
+
+/// Performs the machine's actions, without any rings.
+async fn drive(store: Store<FakeHypervisor>, phase: Rc<Cell<Phase>>) -> Result<(), StoreError> {
+    let device = Device::new(store, "device/vif/0");
+    let mut follower = device.follow().await?;
+    let mut frontend = Frontend::new();
+    loop {
+        follower.changed().await?;
+        let mut seen = follower.observe().await?;
+        loop {
+            let state = match frontend.step(&seen) {
+                Action::Wait => break,
+                Action::Start | Action::Release => None,
+                Action::Begin | Action::Restart => Some(State::Initialising),
+                Action::Publish => Some(State::Connected),
+                Action::Close => Some(State::Closed),
+            };
+            phase.set(frontend.phase());
+            if let Some(state) = state {
+                device.write_state(state).await?;
+            }
+            seen = follower.observe().await?;
+        }
+    }
+}
+
+struct Scene {
+    bed: TestBed,
+    backend: String,
+    phase: Rc<Cell<Phase>>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let bed = TestBed::new();
+        let phase = Rc::new(Cell::new(Phase::Absent));
+        bed.executor.spawn(drive(bed.store.clone(), phase.clone()));
+        let backend = bed.xenstored.add_device("vif", 0, TestBed::PEER);
+        Self {
+            bed,
+            backend,
+            phase,
+        }
+    }
+
+    /// The backend says its state; returns ours once everything has settled.
+    fn backend_says(&self, state: State) -> Option<String> {
+        let path = alloc::format!("{}/state", self.backend);
+        self.bed.xenstored.write(&path, state.text());
+        self.settled()
+    }
+
+    fn settled(&self) -> Option<String> {
+        self.bed.executor.run_for(Duration::from_millis(1));
+        self.bed.xenstored.read("device/vif/0/state")
+    }
+
+    fn connect(&self) {
+        assert_eq!(self.settled().as_deref(), Some("1"));
+        assert_eq!(self.backend_says(State::InitWait).as_deref(), Some("4"));
+        assert_eq!(self.phase.get(), Phase::Published);
+        self.backend_says(State::Connected);
+        assert_eq!(self.phase.get(), Phase::Running);
+    }
+}
+
+#[test]
+fn a_device_connects_and_reconnects() {
+    let scene = Scene::new();
+    scene.connect();
+    for _ in 0..3 {
+        assert_eq!(scene.backend_says(State::Closing).as_deref(), Some("6"));
+        assert_eq!(scene.phase.get(), Phase::Closed);
+        assert_eq!(scene.backend_says(State::Closed).as_deref(), Some("1"));
+        scene.connect();
+    }
+}
+
+#[test]
+fn a_device_that_is_detached_is_not_made_again() {
+    let scene = Scene::new();
+    scene.connect();
+    scene
+        .bed
+        .xenstored
+        .write(&alloc::format!("{}/online", scene.backend), "0");
+    assert_eq!(scene.backend_says(State::Closing).as_deref(), Some("6"));
+    assert_eq!(scene.backend_says(State::Closed).as_deref(), Some("6"));
+    scene.bed.xenstored.remove("device/vif/0");
+    scene.bed.xenstored.remove(&scene.backend);
+    assert_eq!(scene.settled(), None);
+    assert_eq!(scene.phase.get(), Phase::Absent);
+    assert!(scene.bed.xenstored.directory("device/vif").is_empty());
+
+    scene.bed.xenstored.add_device("vif", 0, TestBed::PEER);
+    scene.connect();
+}
+
+#[test]
+fn a_device_taken_away_in_use_is_not_made_again() {
+    let scene = Scene::new();
+    scene.connect();
+    scene.bed.xenstored.remove("device/vif/0");
+    assert_eq!(scene.settled(), None);
+    assert_eq!(scene.phase.get(), Phase::Absent);
+    assert!(scene.bed.xenstored.directory("device/vif").is_empty());
+}
+
+#[test]
+fn a_backend_in_another_domain_is_followed() {
+    let scene = Scene::new();
+    scene.connect();
+    scene.bed.xenstored.remove("device/vif/0");
+    scene.bed.xenstored.remove(&scene.backend);
+    scene.settled();
+    let backend = scene.bed.xenstored.add_device("vif", 0, DomainId(5));
+    assert!(backend.starts_with("/local/domain/5/"));
+    let scene = Scene { backend, ..scene };
+    scene.connect();
+}
+
+#[test]
+fn a_backend_that_dies_and_returns_is_connected_again() {
+    let scene = Scene::new();
+    scene.connect();
+    scene
+        .bed
+        .xenstored
+        .remove(&alloc::format!("{}/state", scene.backend));
+    assert_eq!(scene.settled().as_deref(), Some("6"));
+    assert_eq!(
+        scene.backend_says(State::Initialising).as_deref(),
+        Some("1")
+    );
+    scene.connect();
+}
+
+#[test]
+fn states_that_are_none_are_unknown() {
+    let scene = Scene::new();
+    scene.connect();
+    let path = alloc::format!("{}/state", scene.backend);
+    for nonsense in ["", "-1", "999", "four"] {
+        scene.bed.xenstored.write(&path, nonsense);
+        assert_eq!(scene.settled().as_deref(), Some("6"), "{nonsense:?}");
+        scene.backend_says(State::Closed);
+        scene.connect();
+    }
+    scene.bed.xenstored.write_bytes(&path, &[0xff, 0xfe]);
+    assert_eq!(scene.settled().as_deref(), Some("6"));
+}
+
+#[test]
+fn nonsense_about_the_backend_is_no_device() {
+    for (node, value) in [
+        ("backend-id", ""),
+        ("backend-id", "-1"),
+        ("backend-id", "65536"),
+        ("backend", ""),
+        ("backend", &"/x".repeat(600)),
+    ] {
+        let scene = Scene::new();
+        scene.connect();
+        scene
+            .bed
+            .xenstored
+            .write(&alloc::format!("device/vif/0/{node}"), value);
+        // Only the path itself is watched: an id changes together with it.
+        let path = scene.bed.xenstored.read("device/vif/0/backend").unwrap();
+        scene.bed.xenstored.write("device/vif/0/backend", &path);
+        scene.settled();
+        assert_eq!(scene.phase.get(), Phase::Absent, "{node} {value:?}");
+    }
+}
+
+#[test]
+fn a_missing_state_is_unknown_and_a_broken_store_is_an_error() {
+    let bed = TestBed::new();
+    let store = bed.store.clone();
+    let state = bed
+        .executor
+        .block_on(async move { read_state(&store, "data/none").await });
+    assert_eq!(state, Ok(State::Unknown));
+    bed.xenstored.send_watch_event(b"no NUL");
+    bed.executor.run_until_stalled();
+    let store = bed.store.clone();
+    let state = bed
+        .executor
+        .block_on(async move { read_state(&store, "data/none").await });
+    assert!(matches!(state, Err(StoreError::Broken(_))));
+}
