@@ -75,18 +75,21 @@ impl Symbolizer {
         Some(addr2line::demangle_auto(name.into(), None).into_owned())
     }
 
-    /// The backtrace as text, one frame per entry, in the order given.
+    /// The backtrace as text, in the order given: one entry per frame, but a recursion's
+    /// equal frames are told once.
     pub fn backtrace(&self, kind: FaultKind, addresses: &[u64]) -> Vec<String> {
-        let frames = addresses.iter().enumerate();
-        frames
-            .map(|(number, &address)| {
-                frame_text(
-                    number,
-                    address,
-                    &self.locations(probe(kind, number, address)),
-                )
-            })
-            .collect()
+        let mut entries = Vec::new();
+        let mut number = 0;
+        for run in addresses.chunk_by(|one, next| one == next) {
+            let address = run[0];
+            let locations = self.locations(probe(kind, number, address));
+            entries.push(frame_text(number, address, &locations));
+            if run.len() > 1 {
+                entries.push(format!("      and {} times more", run.len() - 1));
+            }
+            number += run.len();
+        }
+        entries
     }
 }
 
@@ -114,6 +117,20 @@ fn frame_text(number: usize, address: u64, locations: &[Location]) -> String {
         }
     }
     text
+}
+
+/// A file of this folder without the folder's path, one of Rust itself without the hash
+/// of its commit.
+fn shortened(file: &str) -> String {
+    if let Some((_, library)) = file
+        .strip_prefix("/rustc/")
+        .and_then(|rest| rest.split_once('/'))
+    {
+        return format!("rust/{library}");
+    }
+    let folder = std::env::current_dir().unwrap_or_default();
+    let relative = Path::new(file).strip_prefix(&folder);
+    relative.map_or_else(|_| file.to_owned(), |path| path.display().to_string())
 }
 
 /// Names of the old mangling end in a hash, which tells people nothing: `f::h0123456789abcdef`.
@@ -147,6 +164,20 @@ mod tests {
     }
 
     #[test]
+    fn paths_are_as_short_as_they_can_be() {
+        let folder = std::env::current_dir().unwrap();
+        assert_eq!(
+            shortened(&folder.join("src/a.rs").to_string_lossy()),
+            "src/a.rs"
+        );
+        assert_eq!(
+            shortened("/rustc/0123abc/library/core/src/panicking.rs"),
+            "rust/library/core/src/panicking.rs"
+        );
+        assert_eq!(shortened("/elsewhere/a.rs"), "/elsewhere/a.rs");
+    }
+
+    #[test]
     fn inlined_calls_share_a_frame() {
         let location = |function: &str, source: Option<&str>| Location {
             function: function.to_owned(),
@@ -170,5 +201,8 @@ mod tests {
         let entry = u64::from_le_bytes(file[0x18..0x20].try_into().unwrap());
         assert_eq!(symbolizer.locations(entry)[0].function, "_start");
         assert!(symbolizer.locations(u64::MAX).is_empty());
+        let recursion = symbolizer.backtrace(FaultKind::Exception, &[entry, entry, entry]);
+        assert_eq!(recursion.len(), 2, "{recursion:?}");
+        assert!(recursion[1].contains("2 times more"), "{recursion:?}");
     }
 }
