@@ -53,52 +53,59 @@ pvh_boot_start:
     mov edi, offset early_pointers
     mov eax, offset early_directories + (PRESENT | WRITABLE | ACCESSED)
     mov ecx, EARLY_DIRECTORIES
-1:  mov [edi], eax
+.Lnext_directory:
+    mov [edi], eax
     add edi, 8
     add eax, 4096
-    loop 1b
+    loop .Lnext_directory
 
     # 4 GiB in pages of 2 MiB.
     mov edi, offset early_directories
     mov eax, PRESENT | WRITABLE | ACCESSED | DIRTY | LARGE
     mov ecx, EARLY_DIRECTORIES * 512
-2:  mov [edi], eax
+.Lnext_large_page:
+    mov [edi], eax
     mov dword ptr [edi + 4], NO_EXECUTE_HIGH
     add edi, 8
     add eax, 2 << 20
-    loop 2b
+    loop .Lnext_large_page
 
     # The first of them in pages of 4 KiB, by section.
     mov edi, offset early_directories
     mov eax, offset early_page_tables + (PRESENT | WRITABLE | ACCESSED)
     mov ecx, EARLY_PAGE_TABLES
-3:  mov [edi], eax
+.Lnext_page_table:
+    mov [edi], eax
     mov dword ptr [edi + 4], 0
     add edi, 8
     add eax, 4096
-    loop 3b
+    loop .Lnext_page_table
 
     mov edi, offset early_page_tables
     xor eax, eax
     mov ecx, EARLY_PAGE_TABLES * 512
-4:  lea ebx, [eax + (PRESENT | WRITABLE | ACCESSED | DIRTY)]
+.Lnext_page:
+    lea ebx, [eax + (PRESENT | WRITABLE | ACCESSED | DIRTY)]
     mov edx, NO_EXECUTE_HIGH
     cmp eax, offset __text_start
-    jb 5f
+    jb .Lnot_code
     cmp eax, offset __text_end
-    jae 5f
+    jae .Lnot_code
     xor edx, edx
-    jmp 6f
-5:  cmp eax, offset __rodata_start
-    jb 7f
+    jmp .Lread_only
+.Lnot_code:
+    cmp eax, offset __rodata_start
+    jb .Lset_page
     cmp eax, offset __rodata_end
-    jae 7f
-6:  and ebx, ~WRITABLE
-7:  mov [edi], ebx
+    jae .Lset_page
+.Lread_only:
+    and ebx, ~WRITABLE
+.Lset_page:
+    mov [edi], ebx
     mov [edi + 4], edx
     add edi, 8
     add eax, 4096
-    loop 4b
+    loop .Lnext_page
 
     # Long mode. The registers get whole values: nothing is inherited from the loader.
     mov eax, CR4_VALUE
@@ -121,16 +128,18 @@ pvh_boot_start:
 fail:
     lodsb
     test al, al
-    jz 9f
+    jz .Lstop
     out 0xe9, al
     mov dx, 0x3f8
     out dx, al
     jmp fail
-9:  mov eax, 0x11                            # QEMU's debug exit device: exit status 35
+.Lstop:
+    mov eax, 0x11                            # QEMU's debug exit device: exit status 35
     out 0xf4, eax
     cli
-8:  hlt
-    jmp 8b
+.Lhalt:
+    hlt
+    jmp .Lhalt
 
     .code64
 in_long_mode:

@@ -7,27 +7,31 @@
 pvh_boot_note_entry:
     cld
     mov edx, offset {flaws}
-1:  mov esi, [ebx + 24]                  # cmdline_paddr
+.Ltry_flaw:
+    mov esi, [ebx + 24]                  # cmdline_paddr
     test esi, esi
-    jz 4f
+    jz .Lboot
     mov edi, edx                         # the flaw's name
-2:  mov al, [edi]
+.Lcompare:
+    mov al, [edi]
     cmp al, [esi]
-    jne 3f
+    jne .Lnext_flaw
     inc esi
     inc edi
     test al, al
-    jnz 2b
+    jnz .Lcompare
 
     lea esi, [edx + 24]                  # found: put its data outside the program
     mov ebx, [edx + 16]
     mov edi, {workplace}
     mov ecx, {data_size}
     rep movsb
-    jmp 4f
+    jmp .Lboot
 
-3:  add edx, {flaw_size}
+.Lnext_flaw:
+    add edx, {flaw_size}
     cmp edx, offset {flaws} + {flaws_end}
-    jb 1b
-4:  jmp pvh_boot_start
+    jb .Ltry_flaw
+.Lboot:
+    jmp pvh_boot_start
     .code64

@@ -27,7 +27,9 @@ pub(crate) fn all(boot: &BootInfo) -> Result<(), Finding> {
     pages()?;
     memory(boot)?;
     devices(boot)?;
-    interrupts_return()
+    interrupts_return()?;
+    a_timer_wakes();
+    Ok(())
 }
 
 fn ensure(holds: bool, otherwise: &'static str, value: u64) -> Result<(), Finding> {
@@ -267,7 +269,42 @@ fn interrupts_return() -> Result<(), Finding> {
     unsafe { asm!("int 0xff") };
     let unexpected = interrupts::unexpected();
     ensure(unexpected == 1, "unexpected interrupts", unexpected)?;
-    interrupts::halt_unless(|| true);
-    interrupts::disable();
     Ok(())
+}
+
+/// Registers of the local APIC, by their offset.
+const SPURIOUS_VECTOR: u64 = 0xf0;
+const END_OF_INTERRUPT: u64 = 0xb0;
+const TIMER_VECTOR: u64 = 0x320;
+const TIMER_COUNT: u64 = 0x380;
+const TIMER_DIVISOR: u64 = 0x3e0;
+
+fn write_local_apic(register: u64, value: u32) {
+    let place = (LOCAL_APIC + register) as *mut u32;
+    // SAFETY: `devices` has mapped these registers; they touch no memory.
+    unsafe { place.write_volatile(value) };
+}
+
+static WOKEN: AtomicU32 = AtomicU32::new(0);
+
+/// Sleeps until the local APIC's timer interrupts, ten times. Hangs where that does not work.
+fn a_timer_wakes() {
+    const VECTOR: u8 = 0xa0;
+    if let Some(vector) = Vector::new(VECTOR) {
+        interrupts::set_handler(vector, || {
+            WOKEN.fetch_add(1, Ordering::Relaxed);
+            write_local_apic(END_OF_INTERRUPT, 0);
+        });
+    }
+    write_local_apic(SPURIOUS_VECTOR, 0x1ff);
+    write_local_apic(TIMER_DIVISOR, 0b1011);
+    write_local_apic(TIMER_VECTOR, VECTOR.into());
+    for count in 1..=10 {
+        write_local_apic(TIMER_COUNT, 200_000);
+        while WOKEN.load(Ordering::Relaxed) < count {
+            interrupts::halt_unless(|| WOKEN.load(Ordering::Relaxed) >= count);
+        }
+    }
+    interrupts::disable();
+    say!("timer interrupts 10");
 }
