@@ -124,6 +124,7 @@ pub(crate) struct Watcher<'a> {
     guest: &'a Guest,
     forwards: &'a [Forward],
     report: CrashReport,
+    last_word: Option<(Event, Duration)>,
 }
 
 impl<'a> Watcher<'a> {
@@ -132,6 +133,7 @@ impl<'a> Watcher<'a> {
             guest,
             forwards,
             report: CrashReport::default(),
+            last_word: None,
         }
     }
 
@@ -156,6 +158,14 @@ impl<'a> Watcher<'a> {
             );
         }
         self.report.note(&event);
+        if matches!(event, Event::PowerOff | Event::Crash) {
+            self.last_word = Some((event, after));
+        }
+    }
+
+    /// How the guest said it would end, and when.
+    pub(crate) fn last_word(&self) -> Option<(Event, Duration)> {
+        self.last_word.clone()
     }
 
     pub(crate) fn powered_off(&self, after: Duration) -> ExitCode {

@@ -49,7 +49,8 @@ impl Symbolizer {
                     .and_then(|name| Some(name.demangle().ok()?.into_owned()));
                 let source = frame.location.and_then(|location| {
                     let (file, line) = (location.file?, location.line?);
-                    Some(format!("{file}:{line}:{}", location.column.unwrap_or(1)))
+                    let column = location.column.unwrap_or(1);
+                    Some(format!("{}:{line}:{column}", shortened(file)))
                 });
                 let Some(function) = function.or_else(|| self.symbol(address)) else {
                     continue;

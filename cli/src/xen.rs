@@ -11,6 +11,7 @@ use lab::{BootOptions, Dom0, HostForward, Lab, Options, Prepared, network};
 
 use crate::arguments::RunArguments;
 use crate::build::{self, Guest};
+use crate::console::Event;
 use crate::interrupt;
 use crate::package::{Package, Protocol};
 use crate::ports::Forward;
@@ -181,6 +182,7 @@ fn watch(
     );
     let mut watcher = Watcher::new(guest, forwards);
     let mut asked = Instant::now();
+    let mut gone = false;
     loop {
         if interrupt::requested() {
             status(
@@ -194,23 +196,37 @@ fn watch(
             Err(RecvTimeoutError::Disconnected) => bail!("the console of {name} was lost"),
             Err(RecvTimeoutError::Timeout) => {}
         }
-        if asked.elapsed() < ASK_EVERY {
+        let every = if watcher.last_word().is_some() {
+            ASK_THE_DYING_EVERY
+        } else {
+            ASK_EVERY
+        };
+        if asked.elapsed() < every {
             continue;
         }
-        asked = Instant::now();
         let state = state(dom0, name)?;
-        if state != State::Alive {
-            // What it said last is still on its way.
-            while let Ok((line, at)) = lines.recv_timeout(Duration::from_millis(500)) {
-                watcher.line(&line, at.saturating_duration_since(started));
-            }
-            return Ok(match state {
-                State::Gone => watcher.powered_off(started.elapsed()),
-                _ => watcher.crashed("it reported a crash to Xen, or Xen ended it"),
-            });
+        asked = Instant::now();
+        // While xl restarts a guest there is none for a moment: gone is who stays gone.
+        let was_gone = std::mem::replace(&mut gone, state == State::Gone);
+        if state == State::Alive || (state == State::Gone && !was_gone) {
+            continue;
         }
+        // What it said last is still on its way.
+        while let Ok((line, at)) = lines.recv_timeout(Duration::from_millis(300)) {
+            watcher.line(&line, at.saturating_duration_since(started));
+        }
+        return Ok(match (state, watcher.last_word()) {
+            (State::Gone, Some((Event::PowerOff, after))) => watcher.powered_off(after),
+            (State::Gone, _) => {
+                watcher.crashed("it vanished without a word, as after a halt for good")
+            }
+            _ => watcher.crashed("it reported a crash to Xen, or Xen ended it"),
+        });
     }
 }
+
+/// How often it is asked after the guest has announced its end.
+const ASK_THE_DYING_EVERY: Duration = Duration::from_millis(300);
 
 /// How often xl is asked for the guest's state; each question costs dom0 a moment.
 const ASK_EVERY: Duration = Duration::from_secs(2);

@@ -65,8 +65,8 @@ fn exchange(port: u16, method: &str, path: &str, body: &[u8], limit: Duration) -
 pub(crate) fn hash_of_bytes(length: u64) -> String {
     use sha2::{Digest, Sha256};
     let mut hasher = Sha256::new();
-    // The example sends the low bytes of each byte's position.
-    let block: Vec<u8> = (0..=u8::MAX).collect();
+    // The example sends each byte's position modulo 251.
+    let block: Vec<u8> = (0..251).collect();
     for start in (0..length).step_by(block.len()) {
         let left = usize::try_from(length - start).unwrap_or(usize::MAX);
         hasher.update(&block[..left.min(block.len())]);
