@@ -6,6 +6,7 @@ mod entry;
 pub mod exceptions;
 pub(crate) mod image;
 pub mod interrupts;
+mod legacy_interrupts;
 pub mod paging;
 mod processor;
 mod serial;

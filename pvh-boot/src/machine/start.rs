@@ -6,7 +6,7 @@ use core::{ptr, slice};
 use super::boot_cell::BootCell;
 use super::serial::LastWords;
 use super::stop::{Outcome, stop};
-use super::{image, paging, processor, vectors};
+use super::{image, legacy_interrupts, paging, processor, vectors};
 use crate::address_space::{self, AddressSpace};
 use crate::boot_info::{BootInfo, FOUR_GIB};
 use crate::error::BootError;
@@ -28,6 +28,7 @@ static BOOT_INFO: BootCell<BootInfo> = BootCell::new();
 /// Called by `entry.s` on the boot stack, interrupts off, the first 4 GiB mapped.
 pub(super) extern "C" fn start(start_info: u64) -> &'static BootInfo {
     vectors::load();
+    legacy_interrupts::silence();
     match set_up(start_info) {
         Ok(boot) => boot,
         Err(error) => {

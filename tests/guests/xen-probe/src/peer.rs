@@ -35,7 +35,10 @@ pub(crate) async fn meet(
         ("data/port", port.number().0),
     ] {
         let value = format!("{value}");
-        store.write(path, &value).await.map_err(|error| text(&error))?;
+        store
+            .write(path, &value)
+            .await
+            .map_err(|error| text(&error))?;
     }
     say!("PEER WANTED");
     for round in 1..=ROUNDS {
