@@ -30,10 +30,8 @@ use crate::platform::Platform;
 /// While nothing is ready the platform idles until the next timer.
 pub fn run<F: Future>(platform: &'static dyn Platform, main: F) -> F::Output {
     let context = Rc::new(Context::new(platform));
-    let running = Running::start(&context);
-    let output = drive(&context, main);
-    running.stop();
-    output
+    let _running = Running::start(&context);
+    drive(&context, main)
 }
 
 /// Starts `future` as a task of its own. Dropping the handle leaves the task running.
@@ -104,11 +102,13 @@ impl Running {
             previous: cpu_local::replace(Some(context.clone())),
         }
     }
+}
 
+impl Drop for Running {
     /// Ends what is left while it can still reach its runtime.
-    fn stop(self) {
+    fn drop(&mut self) {
         self.context.tasks.clear();
         self.context.stack.clear();
-        cpu_local::replace(self.previous);
+        cpu_local::replace(self.previous.take());
     }
 }

@@ -1,17 +1,53 @@
 //! The network stack and its sockets.
+//!
+//! The protocols are smoltcp's; what decides which socket a packet is for, when a connection is
+//! looked at again and how many there may be is ours (docs/decisions/network-stack.md). Every
+//! TCP connection has a smoltcp socket set of its own, found by its two ends in a hash map, so
+//! that a packet costs the same with one connection and with ten thousand.
+//!
+//! - [`Stack`] holds the interfaces and knows which sockets are bound to which port.
+//! - An interface is a task: it takes frames from its device, lets the connections that are
+//!   ready send, and sleeps until the device, a socket or a timer wakes it.
+//! - [`TcpListener`], [`TcpStream`], [`UdpSocket`] and [`resolve`] are what programs use, with
+//!   the names and the behaviour that users of std and tokio expect.
+//!
+//! There is no loopback interface: a guest is one program and does not talk to itself.
+
 pub mod device;
 
 mod address;
+mod addressing;
+mod budget;
+mod build;
+mod connection;
+mod datagrams;
+mod demultiplex;
+mod dhcp;
+mod dns;
+mod engine;
 mod error;
+mod frame;
+mod information;
+mod interface;
+mod listener;
+mod port;
+mod ports;
+mod receive;
+mod routers;
+mod schedule;
+mod sent;
 mod stack;
 mod tcp;
+mod time_wait;
 mod udp;
+mod wakers;
 
 pub use address::{AddressConfig, AddressSource, Ipv4Config, Ipv6Config};
 pub(crate) use address::{is_host_ipv4, is_host_ipv6};
+pub use dns::resolve;
 pub use error::{AcceptError, BindError, ConnectError, ResolveError, SendError, TcpError};
-pub use stack::{ConfiguredAddress, Counters, InterfaceInformation, Stack, interfaces, resolve};
-pub use tcp::{
-    OwnedReadHalf, OwnedWriteHalf, ReadHalf, TcpListener, TcpOptions, TcpStream, WriteHalf,
-};
-pub use udp::UdpSocket;
+pub use information::{ConfiguredAddress, Counters, InterfaceInformation, interfaces};
+pub use listener::TcpListener;
+pub use stack::Stack;
+pub use tcp::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, TcpOptions, TcpStream, WriteHalf};
+pub use udp::{UdpOptions, UdpSocket};

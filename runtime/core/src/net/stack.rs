@@ -1,28 +1,54 @@
-//! The stack: its interfaces and what they share.
+//! The stack: its interfaces, and what they share.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
-use alloc::string::String;
 use alloc::vec::Vec;
-use core::cell::RefCell;
-use core::net::IpAddr;
+use core::cell::{Cell, RefCell};
+use core::net::{IpAddr, SocketAddr};
 
+use smoltcp::wire::IpEndpoint;
+
+use super::budget::Budget;
+use super::connection::Connection;
 use super::device::NetworkDevice;
-use super::{AddressConfig, AddressSource, ResolveError};
+use super::frame::{Endpoint, Flow};
+use super::interface::Interface;
+use super::listener::{Backlog, TcpListener, covers, overlaps};
+use super::tcp::{TcpOptions, TcpStream};
+use super::udp::{Mailbox, UdpOptions, UdpSocket};
+use super::{AddressConfig, BindError, ConnectError, InterfaceInformation, ResolveError, ports};
+use crate::config::Settings;
 use crate::context;
+use crate::executor;
+use crate::time::Instant;
 
-/// A network stack: interfaces and the sockets that use them.
+/// A network stack: interfaces, and the sockets that use them.
+///
+/// A runtime has one, and the free functions and the constructors of the sockets use it. More of
+/// them make sense in tests only.
 #[derive(Clone)]
-pub struct Stack(Rc<RefCell<Vec<IpAddr>>>);
+pub struct Stack(Rc<Shared>);
 
 impl Stack {
     /// A stack without interfaces.
-    #[allow(clippy::new_without_default)]
+    #[expect(
+        clippy::new_without_default,
+        reason = "a default stack is that of the runtime"
+    )]
     pub fn new() -> Self {
-        Self(Rc::new(RefCell::new(Vec::new())))
+        Self(Rc::new(Shared {
+            interfaces: RefCell::default(),
+            listeners: RefCell::default(),
+            mailboxes: RefCell::default(),
+            dns_servers: RefCell::default(),
+            budget: Budget::unlimited(),
+            next_number: Cell::new(0),
+            is_cleared: Cell::new(false),
+        }))
     }
 
-    /// The stack of the running runtime, which the free functions and `bind`, `connect` use.
+    /// The stack of the running runtime.
     ///
     /// # Panics
     /// Outside of a running runtime.
@@ -35,91 +61,306 @@ impl Stack {
     /// # Panics
     /// Outside of a running runtime.
     pub fn add_interface(&self, device: Box<dyn NetworkDevice>, config: AddressConfig) {
-        let _ = (device, config);
+        let mut interfaces = self.0.interfaces.borrow_mut();
+        let interface = Rc::new(Interface::new(
+            Rc::downgrade(&self.0),
+            interfaces.len(),
+            device,
+            config,
+        ));
+        interfaces.push(interface.clone());
+        drop(executor::spawn(interface.run()));
     }
 
-    /// Sets the name servers to ask, in this order, before those that DHCP names.
+    /// Says on the log what the command line configures and is not there, once all devices have
+    /// been added: above all, that there is no network at all.
+    pub fn report_missing_interfaces(&self, settings: &Settings) {
+        let count = self.0.interfaces.borrow().len();
+        if count == 0 {
+            log::warn!(
+                target: "net",
+                "no network interface: the host gave this guest no network device"
+            );
+        }
+        for index in settings.configured_interfaces() {
+            if index >= count.max(1) {
+                log::error!(
+                    target: "net",
+                    "net{index}: the command line configures interface {index}, but there are {count}"
+                );
+            }
+        }
+    }
+
+    /// Sets the name servers to ask, in this order. Those that DHCP names are asked when there
+    /// are none.
     pub fn set_dns_servers(&self, servers: Vec<IpAddr>) {
-        *self.0.borrow_mut() = servers;
+        *self.0.dns_servers.borrow_mut() = servers;
+    }
+
+    /// Limits the memory that the buffers of all connections and sockets take together, in
+    /// bytes. Beyond it, new connections are refused and datagrams dropped. Unlimited unless
+    /// told.
+    pub fn set_buffer_limit(&self, bytes: usize) {
+        self.0.budget.set_limit(bytes);
+    }
+
+    /// Bytes that the buffers of all connections and sockets take now.
+    pub fn buffer_memory(&self) -> usize {
+        self.0.budget.used()
     }
 
     /// The state of all interfaces.
     pub fn interfaces(&self) -> Vec<InterfaceInformation> {
-        Vec::new()
+        let interfaces = self.0.interfaces.borrow();
+        interfaces
+            .iter()
+            .map(|interface| interface.information())
+            .collect()
     }
 
-    /// Looks up the addresses of a host.
+    /// Listens on `address`: see [`TcpListener::bind_with`].
+    ///
+    /// # Errors
+    /// See [`BindError`].
+    pub fn listen(
+        &self,
+        address: SocketAddr,
+        options: TcpOptions,
+    ) -> Result<TcpListener, BindError> {
+        self.0.check_local(address.ip())?;
+        let mut listeners = self.0.listeners.borrow_mut();
+        let address = ports::choose(address, |address| {
+            listeners
+                .get(&address.port())
+                .is_none_or(|others| !others.iter().any(|other| overlaps(address, other.address)))
+        })?;
+        let backlog = Rc::new(Backlog::new(address, options));
+        listeners
+            .entry(address.port())
+            .or_default()
+            .push(backlog.clone());
+        Ok(TcpListener::new(self.clone(), backlog))
+    }
+
+    /// Connects to `peer`: see [`TcpStream::connect_with`].
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    ///
+    /// # Panics
+    /// Outside of a running runtime.
+    pub async fn connect(
+        &self,
+        peer: SocketAddr,
+        options: TcpOptions,
+    ) -> Result<TcpStream, ConnectError> {
+        let connection = self.begin(peer, &options)?;
+        TcpStream::new(connection)
+            .established(options.connect_timeout)
+            .await
+    }
+
+    /// Binds a UDP socket to `address`: see [`UdpSocket::bind_with`].
+    ///
+    /// # Errors
+    /// See [`BindError`].
+    pub fn bind_udp(
+        &self,
+        address: SocketAddr,
+        options: UdpOptions,
+    ) -> Result<UdpSocket, BindError> {
+        self.0.check_local(address.ip())?;
+        let mut mailboxes = self.0.mailboxes.borrow_mut();
+        let address = ports::choose(address, |address| {
+            mailboxes
+                .get(&address.port())
+                .is_none_or(|others| !others.iter().any(|other| overlaps(address, other.address)))
+        })?;
+        let mailbox = Rc::new(Mailbox::new(address, options, self.0.budget.clone()));
+        mailboxes
+            .entry(address.port())
+            .or_default()
+            .push(mailbox.clone());
+        Ok(UdpSocket::new(self.clone(), mailbox))
+    }
+
+    /// Looks up the addresses of a host: see [`resolve`](super::resolve).
     ///
     /// # Errors
     /// See [`ResolveError`].
+    ///
+    /// # Panics
+    /// Outside of a running runtime.
     pub async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
-        let _ = name;
-        Err(ResolveError::NoServers)
+        super::dns::resolve_in(self, name).await
     }
 
-    pub(crate) fn clear(&self) {}
+    /// The name servers to ask, in this order.
+    pub fn dns_servers(&self) -> Vec<IpAddr> {
+        let configured = self.0.dns_servers.borrow();
+        if !configured.is_empty() {
+            return configured.clone();
+        }
+        let interfaces = self.0.interfaces.borrow();
+        interfaces
+            .iter()
+            .flat_map(|interface| interface.addressing.borrow().dns_servers())
+            .collect()
+    }
+
+    /// Sends the SYN.
+    fn begin(
+        &self,
+        peer: SocketAddr,
+        options: &TcpOptions,
+    ) -> Result<Rc<Connection>, ConnectError> {
+        let now = Instant::now();
+        let interface = self.0.route(peer).ok_or(ConnectError::NoRoute(peer.ip()))?;
+        let mut engine = interface.engine.borrow_mut();
+        let address = peer.ip().to_canonical();
+        if peer.port() == 0 || !engine.is_host(address) {
+            return Err(ConnectError::InvalidAddress(peer));
+        }
+        let local = engine
+            .source_address(address)
+            .ok_or(ConnectError::NoRoute(address))?;
+        let flow = |port| Flow {
+            local: Endpoint {
+                address: local,
+                port,
+            },
+            peer: Endpoint {
+                address,
+                port: peer.port(),
+            },
+        };
+        let port = ports::ephemeral(|port| !interface.is_in_use(&flow(port)))
+            .ok_or(ConnectError::NoFreePort)?;
+        let flow = flow(port);
+        let connection = Connection::new(&self.0, &interface, flow, options, None)
+            .ok_or(ConnectError::OutOfMemory)?;
+        let mut opener = engine.opener(now);
+        let remote = IpEndpoint::new(address.into(), peer.port());
+        connection
+            .with_socket(|socket| {
+                socket.connect(opener.context(), remote, SocketAddr::new(local, port))
+            })
+            .map_err(|_| ConnectError::InvalidAddress(peer))?;
+        let connection = Rc::new(connection);
+        if !interface
+            .connections
+            .borrow_mut()
+            .insert(flow, connection.clone())
+        {
+            return Err(ConnectError::OutOfMemory);
+        }
+        interface.time_wait.borrow_mut().remove(&flow);
+        connection.make_ready();
+        Ok(connection)
+    }
+
+    pub(super) fn shared(&self) -> &Rc<Shared> {
+        &self.0
+    }
+
+    pub(super) fn is_cleared(&self) -> bool {
+        self.0.is_cleared.get()
+    }
+
+    /// Ends everything, when the runtime ends.
+    pub(crate) fn clear(&self) {
+        self.0.is_cleared.set(true);
+        for listener in self.0.listeners.borrow().values().flatten() {
+            listener.wake();
+        }
+        let interfaces = self.0.interfaces.take();
+        for interface in interfaces {
+            interface.clear();
+        }
+    }
 }
 
-/// Looks up the addresses of a host in the running runtime's stack.
-///
-/// # Errors
-/// See [`ResolveError`].
-///
-/// # Panics
-/// Outside of a running runtime.
-pub async fn resolve(name: &str) -> Result<Vec<IpAddr>, ResolveError> {
-    Stack::current().resolve(name).await
+impl core::fmt::Debug for Stack {
+    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        formatter
+            .debug_struct("Stack")
+            .field("interfaces", &self.0.interfaces.borrow())
+            .finish_non_exhaustive()
+    }
 }
 
-/// The state of all interfaces of the running runtime's stack.
-///
-/// # Panics
-/// Outside of a running runtime.
-pub fn interfaces() -> Vec<InterfaceInformation> {
-    Stack::current().interfaces()
+/// What the interfaces of a stack share.
+pub(super) struct Shared {
+    interfaces: RefCell<Vec<Rc<Interface>>>,
+    /// By port. The keys are the program's, not the peers'.
+    pub(super) listeners: RefCell<BTreeMap<u16, Vec<Rc<Backlog>>>>,
+    pub(super) mailboxes: RefCell<BTreeMap<u16, Vec<Rc<Mailbox>>>>,
+    dns_servers: RefCell<Vec<IpAddr>>,
+    pub(super) budget: Rc<Budget>,
+    next_number: Cell<u64>,
+    is_cleared: Cell<bool>,
 }
 
-/// The state of an interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InterfaceInformation {
-    /// What messages call it: `vif0`, `virtio0`.
-    pub name: String,
-    /// The Ethernet address.
-    pub mac: [u8; 6],
-    /// Largest IP packet in bytes.
-    pub mtu: usize,
-    /// Whether frames can flow.
-    pub link_is_up: bool,
-    /// Its addresses.
-    pub addresses: Vec<ConfiguredAddress>,
-    /// What went through it.
-    pub counters: Counters,
-}
+impl Shared {
+    pub(super) fn next_number(&self) -> u64 {
+        self.next_number.replace(self.next_number.get() + 1)
+    }
 
-/// An address of an interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConfiguredAddress {
-    /// The address.
-    pub address: IpAddr,
-    /// Leading bits that all hosts of the network share.
-    pub prefix_length: u8,
-    /// Where it comes from.
-    pub source: AddressSource,
-}
+    pub(super) fn interface(&self, index: usize) -> Option<Rc<Interface>> {
+        self.interfaces.borrow().get(index).cloned()
+    }
 
-/// What went through an interface since the guest booted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Frames received.
-    pub received_frames: u64,
-    /// Bytes of the frames received.
-    pub received_bytes: u64,
-    /// Frames sent.
-    pub sent_frames: u64,
-    /// Bytes of the frames sent.
-    pub sent_bytes: u64,
-    /// Answers dropped because the device had no room.
-    pub dropped_sends: u64,
-    /// Connections refused because a listener's backlog was full or memory ran out.
-    pub refused_connections: u64,
+    /// The interface that leads to `destination`: the one a scope names, else the one with the
+    /// closest network, else the first with a gateway.
+    pub(super) fn route(&self, destination: SocketAddr) -> Option<Rc<Interface>> {
+        if let SocketAddr::V6(destination) = destination
+            && destination.scope_id() != 0
+        {
+            return self.interface(usize::try_from(destination.scope_id()).ok()? - 1);
+        }
+        let address = destination.ip().to_canonical();
+        let mut best: Option<(u8, Rc<Interface>)> = None;
+        for interface in self.interfaces.borrow().iter() {
+            if let Some(closeness) = interface.engine.borrow().route(address)
+                && best.as_ref().is_none_or(|(other, _)| closeness > *other)
+            {
+                best = Some((closeness, interface.clone()));
+            }
+        }
+        best.map(|(_, interface)| interface)
+    }
+
+    pub(super) fn listener(&self, flow: &Flow) -> Option<Rc<Backlog>> {
+        let listeners = self.listeners.borrow();
+        let candidates = listeners.get(&flow.local.port)?;
+        candidates
+            .iter()
+            .find(|listener| covers(listener.address, flow.local.address))
+            .cloned()
+    }
+
+    /// The socket that datagrams to `local` are for. Those to groups and broadcasts are for
+    /// sockets on all addresses.
+    pub(super) fn mailbox(&self, local: Endpoint) -> Option<Rc<Mailbox>> {
+        let mailboxes = self.mailboxes.borrow();
+        let candidates = mailboxes.get(&local.port)?;
+        candidates
+            .iter()
+            .find(|mailbox| covers(mailbox.address, local.address))
+            .cloned()
+    }
+
+    fn check_local(&self, address: IpAddr) -> Result<(), BindError> {
+        let exists = address.is_unspecified()
+            || self
+                .interfaces
+                .borrow()
+                .iter()
+                .any(|interface| interface.engine.borrow().has_address(address));
+        match exists {
+            true => Ok(()),
+            false => Err(BindError::AddressNotAvailable(address)),
+        }
+    }
 }

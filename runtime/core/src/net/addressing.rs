@@ -1,0 +1,222 @@
+//! Which addresses an interface has, from all the places they come from.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::dhcp::Dhcp;
+use super::engine::Engine;
+use super::frame::Flow;
+use super::interface::Interface;
+use super::routers::Routers;
+use super::{AddressConfig, AddressSource, ConfiguredAddress, Ipv4Config, Ipv6Config};
+use crate::time::Instant;
+
+/// The addresses of an interface: those of its configuration, and what DHCP and routers add.
+pub(super) struct Addressing {
+    config: AddressConfig,
+    dhcp: Option<Dhcp>,
+    routers: Option<Routers>,
+}
+
+impl Addressing {
+    pub(super) fn new(config: AddressConfig) -> Self {
+        Self {
+            config,
+            dhcp: None,
+            routers: None,
+        }
+    }
+
+    /// The link came up: perhaps to another network.
+    pub(super) fn link_up(&mut self, interface: &Interface, engine: &mut Engine, now: Instant) {
+        if self.config.ipv4 == Ipv4Config::Dhcp {
+            match &mut self.dhcp {
+                Some(dhcp) => dhcp.restart(now),
+                None => self.dhcp = Some(Dhcp::new(now)),
+            }
+        }
+        if self.config.ipv6 == Ipv6Config::Auto {
+            self.routers = Some(Routers::new(now));
+        }
+        self.install(interface, engine);
+        self.work(interface, engine, now);
+    }
+
+    /// Does what is to do now.
+    pub(super) fn work(&mut self, interface: &Interface, engine: &mut Engine, now: Instant) {
+        let mut changed = false;
+        if let Some(dhcp) = &mut self.dhcp {
+            changed |= dhcp.work(&interface.name, engine, now);
+        }
+        if let Some(routers) = &mut self.routers {
+            let own = link_local(engine);
+            changed |= routers.work(engine, now, own);
+        }
+        if changed {
+            self.install(interface, engine);
+        }
+    }
+
+    /// Takes a datagram from a DHCP server. False when it is none.
+    pub(super) fn receive(
+        &mut self,
+        engine: &mut Engine,
+        now: Instant,
+        frame: &[u8],
+        flow: &Flow,
+    ) -> bool {
+        match &mut self.dhcp {
+            Some(dhcp) if Dhcp::is_for_client(flow) => {
+                dhcp.receive(engine, now, frame);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes a router's advertisement.
+    pub(super) fn receive_advertisement(
+        &mut self,
+        interface: &Interface,
+        engine: &mut Engine,
+        now: Instant,
+        frame: &[u8],
+    ) {
+        if let Some(routers) = &mut self.routers
+            && routers.receive(now, frame)
+        {
+            self.install(interface, engine);
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let deadlines = [
+            self.dhcp.as_ref().and_then(Dhcp::next_deadline),
+            self.routers.as_ref().and_then(Routers::next_deadline),
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Name servers that DHCP gave.
+    pub(super) fn dns_servers(&self) -> Vec<IpAddr> {
+        match self.dhcp.as_ref().and_then(Dhcp::lease) {
+            Some(lease) => lease.dns.iter().copied().map(IpAddr::V4).collect(),
+            None => Vec::new(),
+        }
+    }
+
+    /// Gives the interface the addresses it is to have now, and says what is new.
+    fn install(&self, interface: &Interface, engine: &mut Engine) {
+        let mut addresses = Vec::new();
+        let gateway_ipv4 = self.ipv4(&mut addresses);
+        let gateway_ipv6 = self.ipv6(engine, &mut addresses);
+        let before = engine.addresses.clone();
+        if addresses == before && engine.gateways() == (gateway_ipv4, gateway_ipv6) {
+            return;
+        }
+        for new in addresses.iter().filter(|new| !before.contains(new)) {
+            let gateway = match new.address {
+                IpAddr::V4(_) => gateway_ipv4.map(IpAddr::V4),
+                IpAddr::V6(_) => gateway_ipv6.map(IpAddr::V6),
+            };
+            log::info!(target: "net", "{}: address {new}{}", interface.name, via(gateway));
+        }
+        for old in before.iter().filter(|old| !addresses.contains(old)) {
+            log::info!(target: "net", "{}: address {old} is gone", interface.name);
+        }
+        engine.set_addresses(addresses, gateway_ipv4, gateway_ipv6);
+        engine.announce();
+    }
+
+    fn ipv4(&self, addresses: &mut Vec<ConfiguredAddress>) -> Option<Ipv4Addr> {
+        match self.config.ipv4 {
+            Ipv4Config::Off => None,
+            Ipv4Config::Dhcp => {
+                let lease = self.dhcp.as_ref().and_then(Dhcp::lease)?;
+                addresses.push(ConfiguredAddress {
+                    address: lease.address.into(),
+                    prefix_length: lease.prefix_length,
+                    source: AddressSource::Dhcp,
+                });
+                lease.gateway
+            }
+            Ipv4Config::Static {
+                address,
+                prefix_length,
+                gateway,
+                source,
+            } => {
+                if super::is_host_ipv4(address) {
+                    addresses.push(ConfiguredAddress {
+                        address: address.into(),
+                        prefix_length: prefix_length.min(32),
+                        source,
+                    });
+                }
+                gateway
+            }
+        }
+    }
+
+    fn ipv6(&self, engine: &Engine, addresses: &mut Vec<ConfiguredAddress>) -> Option<Ipv6Addr> {
+        if self.config.ipv6 == Ipv6Config::Off {
+            return None;
+        }
+        addresses.push(ConfiguredAddress {
+            address: link_local(engine).into(),
+            prefix_length: 64,
+            source: AddressSource::LinkLocal,
+        });
+        match self.config.ipv6 {
+            Ipv6Config::Off => None,
+            Ipv6Config::Auto => {
+                let routers = self.routers.as_ref()?;
+                let mac = engine.mac().0;
+                addresses.extend(routers.prefixes().map(|prefix| ConfiguredAddress {
+                    address: with_interface_identifier(prefix, mac).into(),
+                    prefix_length: 64,
+                    source: AddressSource::RouterAdvertisement,
+                }));
+                routers.gateway()
+            }
+            Ipv6Config::Static {
+                address,
+                prefix_length,
+                gateway,
+                source,
+            } => {
+                if super::is_host_ipv6(address) {
+                    addresses.push(ConfiguredAddress {
+                        address: address.into(),
+                        prefix_length: prefix_length.min(128),
+                        source,
+                    });
+                }
+                gateway
+            }
+        }
+    }
+}
+
+fn via(gateway: Option<IpAddr>) -> String {
+    match gateway {
+        Some(gateway) => format!(", gateway {gateway}"),
+        None => String::new(),
+    }
+}
+
+/// The link-local address of an interface (RFC 4291, section 2.5.6).
+fn link_local(engine: &Engine) -> Ipv6Addr {
+    let prefix = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
+    with_interface_identifier(prefix, engine.mac().0)
+}
+
+/// The address within a /64 that an Ethernet address gives (RFC 4291, appendix A).
+fn with_interface_identifier(prefix: Ipv6Addr, mac: [u8; 6]) -> Ipv6Addr {
+    let mut octets = prefix.octets();
+    let [a, b, c, d, e, f] = mac;
+    octets[8..].copy_from_slice(&[a ^ 0x02, b, c, 0xff, 0xfe, d, e, f]);
+    octets.into()
+}

@@ -1,0 +1,132 @@
+//! Frames that the stack builds itself.
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::net::{Ipv4Addr, Ipv6Addr};
+
+use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::wire::{
+    ArpOperation, ArpPacket, ArpRepr, ETHERNET_HEADER_LEN, EthernetAddress, EthernetFrame,
+    EthernetProtocol, EthernetRepr, IPV6_LINK_LOCAL_ALL_ROUTERS, Icmpv6Packet, Icmpv6Repr,
+    IpAddress, IpProtocol, IpRepr, Ipv6Packet, Ipv6Repr, NdiscRepr, TcpControl, TcpPacket, TcpRepr,
+    TcpSeqNumber,
+};
+
+use super::frame::Flow;
+use super::port::Segment;
+
+/// An ARP request for our own address: tells all neighbours who has it.
+pub(super) fn gratuitous_arp(mac: EthernetAddress, address: Ipv4Addr) -> Vec<u8> {
+    let arp = ArpRepr::EthernetIpv4 {
+        operation: ArpOperation::Request,
+        source_hardware_addr: mac,
+        source_protocol_addr: address,
+        target_hardware_addr: EthernetAddress::BROADCAST,
+        target_protocol_addr: address,
+    };
+    let (mut frame, payload) = ethernet(
+        mac,
+        EthernetAddress::BROADCAST,
+        EthernetProtocol::Arp,
+        arp.buffer_len(),
+    );
+    arp.emit(&mut ArpPacket::new_unchecked(&mut frame[payload..]));
+    frame
+}
+
+/// A router solicitation (RFC 4861, section 4.1) from our link-local address.
+pub(super) fn router_solicitation(mac: EthernetAddress, source: Ipv6Addr) -> Vec<u8> {
+    let message = Icmpv6Repr::Ndisc(NdiscRepr::RouterSolicit {
+        lladdr: Some(mac.into()),
+    });
+    let header = Ipv6Repr {
+        src_addr: source,
+        dst_addr: IPV6_LINK_LOCAL_ALL_ROUTERS,
+        next_header: IpProtocol::Icmpv6,
+        payload_len: message.buffer_len(),
+        hop_limit: 255,
+    };
+    // RFC 2464, section 7: 33-33 and the last four bytes of the address ff02::2.
+    let all_routers = EthernetAddress([0x33, 0x33, 0, 0, 0, 2]);
+    let (mut frame, payload) = ethernet(
+        mac,
+        all_routers,
+        EthernetProtocol::Ipv6,
+        header.buffer_len() + message.buffer_len(),
+    );
+    let packet = &mut frame[payload..];
+    header.emit(&mut Ipv6Packet::new_unchecked(&mut *packet));
+    message.emit(
+        &header.src_addr,
+        &header.dst_addr,
+        &mut Icmpv6Packet::new_unchecked(&mut packet[header.buffer_len()..]),
+        &ChecksumCapabilities::default(),
+    );
+    frame
+}
+
+/// The acknowledgement that a connection in TIME-WAIT repeats, sent back to where `received`
+/// came from.
+pub(super) fn last_acknowledgement(
+    received: &[u8],
+    flow: &Flow,
+    numbers: Segment,
+) -> Option<Vec<u8>> {
+    let received = EthernetFrame::new_checked(received).ok()?;
+    let segment = TcpRepr {
+        src_port: flow.local.port,
+        dst_port: flow.peer.port,
+        control: TcpControl::None,
+        seq_number: TcpSeqNumber(numbers.next_sequence as i32),
+        ack_number: Some(TcpSeqNumber(numbers.acknowledgement as i32)),
+        window_len: 0,
+        window_scale: None,
+        max_seg_size: None,
+        sack_permitted: false,
+        sack_ranges: [None; 3],
+        timestamp: None,
+        payload: &[],
+    };
+    let source = IpAddress::from(flow.local.address);
+    let destination = IpAddress::from(flow.peer.address);
+    let header = IpRepr::new(
+        source,
+        destination,
+        IpProtocol::Tcp,
+        segment.buffer_len(),
+        64,
+    );
+    let (mut frame, payload) = ethernet(
+        received.dst_addr(),
+        received.src_addr(),
+        received.ethertype(),
+        header.buffer_len(),
+    );
+    let checksums = ChecksumCapabilities::default();
+    let packet = &mut frame[payload..];
+    header.emit(&mut *packet, &checksums);
+    segment.emit(
+        &mut TcpPacket::new_unchecked(&mut packet[header.header_len()..]),
+        &source,
+        &destination,
+        &checksums,
+    );
+    Some(frame)
+}
+
+/// A frame with room for `payload` bytes, and where they begin.
+fn ethernet(
+    source: EthernetAddress,
+    destination: EthernetAddress,
+    ethertype: EthernetProtocol,
+    payload: usize,
+) -> (Vec<u8>, usize) {
+    let mut frame = vec![0; ETHERNET_HEADER_LEN + payload];
+    EthernetRepr {
+        src_addr: source,
+        dst_addr: destination,
+        ethertype,
+    }
+    .emit(&mut EthernetFrame::new_unchecked(&mut frame[..]));
+    (frame, ETHERNET_HEADER_LEN)
+}

@@ -1,0 +1,221 @@
+//! One TCP connection: its smoltcp socket in a socket set of its own, and what smoltcp does not
+//! know about it.
+
+use alloc::rc::{Rc, Weak};
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use smoltcp::iface::{SocketHandle, SocketSet};
+use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
+
+use super::TcpError;
+use super::budget::{Share, try_buffer};
+use super::frame::{Endpoint, Flow};
+use super::interface::Interface;
+use super::listener::Backlog;
+use super::port::Segment;
+use super::schedule::Place;
+use super::stack::Shared;
+use super::tcp::TcpOptions;
+use crate::time::Instant;
+
+/// How long a peer may take to complete the handshake it began.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a connection may take to end after the program dropped it.
+const ORPHAN_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long an aborted connection waits to get its reset out.
+const RESET_LIMIT: Duration = Duration::from_secs(1);
+
+/// A TCP connection from its SYN to its end.
+pub(super) struct Connection {
+    /// Unlike that of every other connection of the stack.
+    pub(super) number: u64,
+    pub(super) flow: Flow,
+    /// The peer with its scope, as the program sees it.
+    pub(super) peer: SocketAddr,
+    pub(super) place: Place,
+    pub(super) interface: Weak<Interface>,
+    pub(super) stage: Cell<Stage>,
+    /// The listener that is to accept it.
+    pub(super) backlog: Option<Weak<Backlog>>,
+    /// The program has dropped it; it only has to end.
+    pub(super) is_orphan: Cell<bool>,
+    /// When to stop waiting for the peer, whatever the stage.
+    pub(super) give_up_at: Cell<Option<Instant>>,
+    /// Why it ended, unless in order.
+    pub(super) failure: Cell<Option<TcpError>>,
+    /// The program has said that it will write no more.
+    closing: Cell<bool>,
+    /// The peer has sent its FIN.
+    pub(super) peer_finished: Cell<bool>,
+    /// The last segment sent.
+    pub(super) last_segment: Cell<Option<Segment>>,
+    user_timeout: Duration,
+    sockets: RefCell<SocketSet<'static>>,
+    handle: SocketHandle,
+    _memory: Share,
+}
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// A peer has sent a SYN.
+    HalfOpen,
+    /// We have sent a SYN.
+    Connecting,
+    /// It was established; it may have ended since.
+    Open,
+    /// It is not in the demultiplexer any more.
+    Gone,
+}
+
+impl Connection {
+    /// A connection that has not begun. `None` when there is no memory for its buffers.
+    pub(super) fn new(
+        shared: &Shared,
+        interface: &Rc<Interface>,
+        flow: Flow,
+        options: &TcpOptions,
+        backlog: Option<Weak<Backlog>>,
+    ) -> Option<Self> {
+        let memory = shared
+            .budget
+            .take(options.receive_buffer.checked_add(options.send_buffer)?)?;
+        let mut socket = Socket::new(
+            SocketBuffer::new(try_buffer(options.receive_buffer.max(1))?),
+            SocketBuffer::new(try_buffer(options.send_buffer.max(1))?),
+        );
+        // Programs write what belongs together at once, and the interface sends only after the
+        // task that wrote has run: small segments are not worth a round trip (RFC 896).
+        socket.set_nagle_enabled(false);
+        socket.set_congestion_control(CongestionControl::Reno);
+        socket.set_keep_alive(options.keep_alive.map(Into::into));
+        let mut sockets = SocketSet::new(Vec::new());
+        let handle = sockets.add(socket);
+        Some(Self {
+            number: shared.next_number(),
+            flow,
+            peer: interface.scoped(flow.peer),
+            place: Place::default(),
+            interface: Rc::downgrade(interface),
+            stage: Cell::new(match backlog {
+                Some(_) => Stage::HalfOpen,
+                None => Stage::Connecting,
+            }),
+            backlog,
+            is_orphan: Cell::new(false),
+            give_up_at: Cell::new(None),
+            failure: Cell::new(None),
+            closing: Cell::new(false),
+            peer_finished: Cell::new(false),
+            last_segment: Cell::new(None),
+            user_timeout: options.user_timeout,
+            sockets: RefCell::new(sockets),
+            handle,
+            _memory: memory,
+        })
+    }
+
+    pub(super) fn with_socket<R>(&self, operation: impl FnOnce(&mut Socket<'static>) -> R) -> R {
+        operation(self.sockets.borrow_mut().get_mut(self.handle))
+    }
+
+    pub(super) fn with_sockets<R>(
+        &self,
+        operation: impl FnOnce(&mut SocketSet<'static>) -> R,
+    ) -> R {
+        operation(&mut self.sockets.borrow_mut())
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.sockets.borrow().get::<Socket<'_>>(self.handle).state()
+    }
+
+    pub(super) fn local(&self) -> SocketAddr {
+        let Endpoint { address, port } = self.flow.local;
+        SocketAddr::new(address, port)
+    }
+
+    pub(super) fn start_handshake_limit(&self, now: Instant) {
+        self.give_up_at.set(Some(now + HANDSHAKE_LIMIT));
+    }
+
+    /// The program let go of it: what was written still goes out, then the FIN; what comes in
+    /// is thrown away.
+    pub(super) fn orphan(&self, now: Instant) {
+        self.is_orphan.set(true);
+        self.give_up_at.set(Some(now + ORPHAN_LIMIT));
+        self.close();
+    }
+
+    /// Sends the FIN after what was written.
+    pub(super) fn close(&self) {
+        self.closing.set(true);
+        self.with_socket(Socket::close);
+    }
+
+    /// Ends it with a reset.
+    pub(super) fn abort(&self, now: Instant, failure: TcpError) {
+        if self.failure.get().is_none() {
+            self.failure.set(Some(failure));
+        }
+        self.give_up_at.set(Some(now + RESET_LIMIT));
+        self.with_socket(Socket::abort);
+    }
+
+    /// Brings this side's knowledge up to date after smoltcp worked on the socket. `arrived`: a
+    /// segment was processed; otherwise it was time or the program that made it work.
+    pub(super) fn take_note(&self, arrived: bool) {
+        let state = self.state();
+        let ended_in_order = self.closing.get() && self.peer_finished.get();
+        match state {
+            State::Closed if self.failure.get().is_none() && !ended_in_order => {
+                self.failure.set(Some(match arrived {
+                    true => TcpError::Reset,
+                    false => TcpError::TimedOut,
+                }));
+            }
+            State::CloseWait | State::LastAck | State::Closing | State::TimeWait => {
+                self.peer_finished.set(true);
+            }
+            _ => {}
+        }
+        let user_timeout = self.user_timeout;
+        let is_orphan = self.is_orphan.get();
+        self.with_socket(|socket| {
+            // smoltcp's limit runs whether or not there is anything to acknowledge; it is meant
+            // here for data that is under way, and for probes of an idle connection.
+            let waits = socket.keep_alive().is_some()
+                || (socket.send_queue() > 0
+                    && matches!(state, State::Established | State::CloseWait));
+            socket.set_timeout(waits.then(|| user_timeout.into()));
+            if is_orphan {
+                // Keeps the window open until the peer's FIN comes; the orphan limit bounds it.
+                let _ = socket.recv(|received| (received.len(), ()));
+            }
+        });
+    }
+
+    /// Whether smoltcp is done with it: closed, and the reset sent if there was one to send.
+    pub(super) fn is_over(&self) -> bool {
+        self.with_socket(|socket| {
+            matches!(socket.state(), State::Closed | State::Listen)
+                && socket.remote_endpoint().is_none()
+        })
+    }
+}
+
+impl Connection {
+    /// Has the interface look whether there is something to send.
+    pub(super) fn make_ready(self: &Rc<Self>) {
+        if self.stage.get() != Stage::Gone
+            && let Some(interface) = self.interface.upgrade()
+        {
+            interface.schedule.borrow_mut().make_ready(self);
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! The DHCP client of an interface (RFC 2131): smoltcp's, with its lease checked before use and
+//! its silence reported.
+
+use alloc::vec::Vec;
+use core::net::Ipv4Addr;
+
+use smoltcp::iface::{SocketHandle, SocketSet};
+use smoltcp::socket::dhcpv4::{Config, Event, RetryConfig, Socket};
+use smoltcp::wire::{DHCP_CLIENT_PORT, DHCP_SERVER_PORT};
+
+use super::engine::Engine;
+use super::frame::Flow;
+use super::is_host_ipv4;
+use crate::time::{Duration, Instant};
+
+/// After how long to say that no server answers.
+const SILENCE_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a lease is kept that no server has confirmed since the link came up again.
+const UNCONFIRMED_LIMIT: Duration = Duration::from_secs(60);
+
+/// How often to look for a server.
+const DISCOVER_PERIOD: Duration = Duration::from_secs(3);
+
+/// The DHCP client of an interface.
+pub(super) struct Dhcp {
+    sockets: SocketSet<'static>,
+    handle: SocketHandle,
+    lease: Option<Lease>,
+    /// When to say that no server answers, unless one does before.
+    complain_at: Option<Instant>,
+    /// When to drop a lease unless it is confirmed before.
+    confirm_by: Option<Instant>,
+    poll_at: Option<Instant>,
+}
+
+/// What a server gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Lease {
+    pub(super) address: Ipv4Addr,
+    pub(super) prefix_length: u8,
+    pub(super) gateway: Option<Ipv4Addr>,
+    pub(super) dns: Vec<Ipv4Addr>,
+}
+
+impl Dhcp {
+    pub(super) fn new(now: Instant) -> Self {
+        let mut retry = RetryConfig::default();
+        retry.discover_timeout = DISCOVER_PERIOD.into();
+        let mut socket = Socket::new();
+        socket.set_retry_config(retry);
+        let mut sockets = SocketSet::new(Vec::new());
+        let handle = sockets.add(socket);
+        Self {
+            sockets,
+            handle,
+            lease: None,
+            complain_at: Some(now + SILENCE_LIMIT),
+            confirm_by: None,
+            poll_at: Some(now),
+        }
+    }
+
+    /// Whether a datagram goes from a server to a client.
+    pub(super) fn is_for_client(flow: &Flow) -> bool {
+        flow.local.port == DHCP_CLIENT_PORT
+            && flow.peer.port == DHCP_SERVER_PORT
+            && flow.local.address.is_ipv4()
+    }
+
+    /// Asks for a lease anew, and keeps the one there is for a while: connections outlive a
+    /// backend that restarts.
+    pub(super) fn restart(&mut self, now: Instant) {
+        self.socket().reset();
+        self.complain_at = Some(now + SILENCE_LIMIT);
+        self.confirm_by = self.lease.as_ref().map(|_| now + UNCONFIRMED_LIMIT);
+        self.poll_at = Some(now);
+    }
+
+    pub(super) fn receive(&mut self, engine: &mut Engine, now: Instant, frame: &[u8]) {
+        engine.receive(now, frame, Some(&mut self.sockets));
+        self.poll_at = Some(now);
+    }
+
+    /// Does what is to do now. True when the lease changed.
+    pub(super) fn work(&mut self, name: &str, engine: &mut Engine, now: Instant) -> bool {
+        if self.complain_at.is_some_and(|at| at <= now) {
+            self.complain_at = None;
+            log::warn!(
+                target: "net",
+                "{name}: no DHCP server answers; still trying (or set ip= on the command line)"
+            );
+        }
+        if self.confirm_by.is_some_and(|at| at <= now) {
+            return self.lose(name);
+        }
+        if self.poll_at.is_none_or(|at| at > now) {
+            return false;
+        }
+        // One packet: smoltcp's client sends no more at a time.
+        engine.send(now, &mut self.sockets);
+        let changed = self.take_event(name);
+        let next = engine.next_poll(now, &self.sockets);
+        // A device without room, or a server whose Ethernet address is not known, is tried again.
+        self.poll_at = next.map(|at| at.max(now + Duration::from_millis(100)));
+        changed
+    }
+
+    pub(super) fn lease(&self) -> Option<&Lease> {
+        self.lease.as_ref()
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let deadlines = [self.poll_at, self.complain_at, self.confirm_by];
+        deadlines.into_iter().flatten().min()
+    }
+
+    fn take_event(&mut self, name: &str) -> bool {
+        let is_unconfirmed = self.confirm_by.is_some();
+        let lease = match self.socket().poll() {
+            None => return false,
+            Some(Event::Configured(config)) => match Lease::checked(&config) {
+                Some(lease) => lease,
+                None => {
+                    log::warn!(target: "net", "{name}: DHCP lease ignored: {config:?}");
+                    self.socket().reset();
+                    return false;
+                }
+            },
+            // smoltcp says so at the start, and when the client is told to start anew, too.
+            Some(Event::Deconfigured) if is_unconfirmed => return false,
+            Some(Event::Deconfigured) => return self.lose(name),
+        };
+        self.complain_at = None;
+        self.confirm_by = None;
+        log::info!(
+            target: "net",
+            "{name}: DHCP lease of {}/{}, name servers {:?}",
+            lease.address,
+            lease.prefix_length,
+            lease.dns
+        );
+        self.lease.replace(lease.clone()) != Some(lease)
+    }
+
+    fn lose(&mut self, name: &str) -> bool {
+        self.confirm_by = None;
+        let had_one = self.lease.take().is_some();
+        if had_one {
+            log::warn!(target: "net", "{name}: DHCP lease lost");
+        }
+        had_one
+    }
+
+    fn socket(&mut self) -> &mut Socket<'static> {
+        self.sockets.get_mut(self.handle)
+    }
+}
+
+impl Lease {
+    /// What a server says, if it makes sense.
+    fn checked(config: &Config<'_>) -> Option<Self> {
+        let prefix_length = config.address.prefix_len();
+        if !is_host_ipv4(config.address.address()) || prefix_length == 0 {
+            return None;
+        }
+        Some(Self {
+            address: config.address.address(),
+            prefix_length,
+            gateway: config.router.filter(|router| is_host_ipv4(*router)),
+            dns: config
+                .dns_servers
+                .iter()
+                .copied()
+                .filter(|server| is_host_ipv4(*server))
+                .collect(),
+        })
+    }
+}

@@ -1,0 +1,126 @@
+//! What the program can learn about the interfaces.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::{AddressSource, Stack};
+
+/// The state of all interfaces of the running runtime's stack.
+///
+/// # Panics
+/// Outside of a running runtime.
+pub fn interfaces() -> Vec<InterfaceInformation> {
+    Stack::current().interfaces()
+}
+
+/// The state of an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterfaceInformation {
+    /// What messages call it: `vif0`, `virtio0`.
+    pub name: String,
+    /// The Ethernet address.
+    pub mac: [u8; 6],
+    /// Largest IP packet in bytes.
+    pub mtu: usize,
+    /// Whether frames can flow.
+    pub link_is_up: bool,
+    /// Its addresses.
+    pub addresses: Vec<ConfiguredAddress>,
+    /// TCP connections through it, the half-open ones included.
+    pub connections: usize,
+    /// What went through it.
+    pub counters: Counters,
+}
+
+/// An address of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConfiguredAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// Leading bits that all hosts of the network share.
+    pub prefix_length: u8,
+    /// Where it comes from.
+    pub source: AddressSource,
+}
+
+impl ConfiguredAddress {
+    /// Whether `other` is on the same network.
+    pub(super) fn is_on_link(&self, other: IpAddr) -> bool {
+        match (self.address, other) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => {
+                let mask = mask_ipv4(self.prefix_length);
+                own.to_bits() & mask == other.to_bits() & mask
+            }
+            (IpAddr::V6(own), IpAddr::V6(other)) => {
+                let mask = mask_ipv6(self.prefix_length);
+                own.to_bits() & mask == other.to_bits() & mask
+            }
+            _ => false,
+        }
+    }
+
+    /// The address that means all hosts of an IPv4 network, if it is large enough to have one
+    /// (RFC 3021).
+    pub(super) fn broadcast(&self) -> Option<IpAddr> {
+        match self.address {
+            IpAddr::V4(own) if self.prefix_length <= 30 => {
+                let broadcast = own.to_bits() | !mask_ipv4(self.prefix_length);
+                Some(Ipv4Addr::from_bits(broadcast).into())
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_global_ipv6(&self) -> bool {
+        match self.address {
+            IpAddr::V6(address) => !address.is_unicast_link_local(),
+            IpAddr::V4(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for ConfiguredAddress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            address,
+            prefix_length,
+            source,
+        } = self;
+        write!(formatter, "{address}/{prefix_length} ({source})")
+    }
+}
+
+fn mask_ipv4(prefix_length: u8) -> u32 {
+    u32::MAX
+        .checked_shl(Ipv4Addr::BITS.saturating_sub(prefix_length.into()))
+        .unwrap_or(0)
+}
+
+fn mask_ipv6(prefix_length: u8) -> u128 {
+    u128::MAX
+        .checked_shl(Ipv6Addr::BITS.saturating_sub(prefix_length.into()))
+        .unwrap_or(0)
+}
+
+/// What went through an interface since the guest booted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Frames received.
+    pub received_frames: u64,
+    /// Bytes of the frames received.
+    pub received_bytes: u64,
+    /// Frames sent.
+    pub sent_frames: u64,
+    /// Bytes of the frames sent.
+    pub sent_bytes: u64,
+    /// Frames dropped because the device had no room for long, or because no neighbour told
+    /// its Ethernet address.
+    pub dropped_sends: u64,
+    /// Connections refused because a listener's backlog was full or memory ran out.
+    pub refused_connections: u64,
+    /// How often a socket was looked at. The work per packet does not depend on how many
+    /// sockets there are; this is the measure of it.
+    pub socket_sets_polled: u64,
+}

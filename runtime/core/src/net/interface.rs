@@ -1,0 +1,362 @@
+//! One interface: the task that moves its packets, and the connections that go through it.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::rc::{Rc, Weak};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use core::fmt;
+use core::future::{Future, poll_fn};
+use core::net::{IpAddr, SocketAddr, SocketAddrV6};
+use core::pin::Pin;
+use core::task::{Context, Poll};
+
+use smoltcp::socket::tcp::State;
+
+use super::addressing::Addressing;
+use super::connection::{Connection, Stage};
+use super::datagrams::Datagrams;
+use super::demultiplex::Demultiplexer;
+use super::device::NetworkDevice;
+use super::engine::Engine;
+use super::frame::{Class, Endpoint, Flow, FragmentedPacket};
+use super::schedule::Schedule;
+use super::stack::Shared;
+use super::time_wait::TimeWait;
+use super::{AddressConfig, InterfaceInformation};
+use crate::time::{Duration, Instant, Sleep, sleep_until};
+
+/// Frames taken from the device before everything else gets its turn.
+const FRAMES_PER_PASS: usize = 64;
+
+/// Packets one connection sends before the next gets its turn.
+const PACKETS_PER_TURN: usize = 16;
+
+/// The pause before a socket that wants to be polled at once, but did nothing when it was, is
+/// polled again: should smoltcp ever disagree with itself, it costs a little time and no more.
+const SPIN_GUARD: Duration = Duration::from_millis(10);
+
+/// A socket that wants to be polled within this time has an acknowledgement to send, which
+/// smoltcp delays by 10 ms at most; otherwise it waits for a timer of TCP.
+const IMMINENT: Duration = Duration::from_millis(500);
+
+/// One interface of a [`Stack`](super::Stack).
+pub(super) struct Interface {
+    pub(super) name: String,
+    /// Position among the interfaces of the stack, from 0.
+    pub(super) index: usize,
+    pub(super) stack: Weak<Shared>,
+    pub(super) engine: RefCell<Engine>,
+    pub(super) schedule: RefCell<Schedule>,
+    pub(super) connections: RefCell<Demultiplexer<Rc<Connection>>>,
+    pub(super) time_wait: RefCell<TimeWait>,
+    pub(super) addressing: RefCell<Addressing>,
+    pub(super) datagrams: Datagrams,
+    /// What the first fragments of recent packets said about where the packet goes.
+    pub(super) fragmented: RefCell<VecDeque<(FragmentedPacket, Class)>>,
+    link_was_up: core::cell::Cell<bool>,
+}
+
+impl Interface {
+    pub(super) fn new(
+        stack: Weak<Shared>,
+        index: usize,
+        device: Box<dyn NetworkDevice>,
+        config: AddressConfig,
+    ) -> Self {
+        let name = device.name().into();
+        let engine = Engine::new(device);
+        let datagrams = Datagrams::new(engine.port.mtu());
+        Self {
+            name,
+            index,
+            stack,
+            engine: RefCell::new(engine),
+            schedule: RefCell::new(Schedule::default()),
+            connections: RefCell::new(Demultiplexer::new()),
+            time_wait: RefCell::new(TimeWait::new()),
+            addressing: RefCell::new(Addressing::new(config)),
+            datagrams,
+            fragmented: RefCell::new(VecDeque::new()),
+            link_was_up: core::cell::Cell::new(false),
+        }
+    }
+
+    /// Moves packets for as long as the stack lives.
+    pub(super) async fn run(self: Rc<Self>) {
+        let mut alarm: Option<(Instant, Pin<Box<Sleep>>)> = None;
+        poll_fn(|task| {
+            let has_more = self.pass(task);
+            if self.stack.strong_count() == 0 {
+                return Poll::Ready(());
+            }
+            if has_more {
+                task.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            self.schedule.borrow_mut().sleep(task.waker());
+            let deadline = self.next_deadline();
+            if alarm.as_ref().map(|(at, _)| *at) != deadline {
+                alarm = deadline.map(|at| (at, Box::pin(sleep_until(at))));
+            }
+            if let Some((_, sleep)) = &mut alarm
+                && sleep.as_mut().poll(task).is_ready()
+            {
+                alarm = None;
+                task.waker().wake_by_ref();
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Does a bounded amount of what there is to do. True when there is more.
+    fn pass(&self, task: &mut Context<'_>) -> bool {
+        self.schedule.borrow_mut().awake();
+        let now = Instant::now();
+        let mut engine = self.engine.borrow_mut();
+        let engine = &mut *engine;
+        let something_happened = engine.port.device.poll_event(task).is_ready();
+        self.check_link(engine, now);
+        engine.port.drain();
+
+        let frames = self.receive_frames(engine, now);
+        engine.maintain(now);
+        self.schedule.borrow_mut().expire(now);
+        self.addressing.borrow_mut().work(self, engine, now);
+        self.datagrams.send(self, engine, now);
+        self.send_segments(engine, now);
+        engine.port.flush();
+
+        let can_send = !engine.port.is_stalled();
+        something_happened
+            || frames == FRAMES_PER_PASS
+            || (can_send && (self.schedule.borrow().ready_len() > 0 || self.datagrams.has_work()))
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let deadlines = [
+            self.schedule.borrow().next_deadline(),
+            self.addressing.borrow().next_deadline(),
+            self.datagrams.next_deadline(),
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    fn check_link(&self, engine: &mut Engine, now: Instant) {
+        let is_up = engine.port.device.link_is_up();
+        if self.link_was_up.replace(is_up) == is_up {
+            return;
+        }
+        if !is_up {
+            log::warn!(target: "net", "{}: link down", self.name);
+            return;
+        }
+        engine.renew(now);
+        self.datagrams.set_mtu(engine.port.mtu());
+        log::info!(
+            target: "net",
+            "{}: link up, {}, mtu {}",
+            self.name,
+            engine.mac(),
+            engine.port.mtu()
+        );
+        self.addressing.borrow_mut().link_up(self, engine, now);
+        engine.announce();
+        self.schedule.borrow_mut().neighbour_spoke();
+    }
+
+    fn receive_frames(&self, engine: &mut Engine, now: Instant) -> usize {
+        let mut frame = Vec::new();
+        for count in 0..FRAMES_PER_PASS {
+            if !engine.port.device.receive(&mut frame) {
+                return count;
+            }
+            engine.port.counters.received_frames += 1;
+            engine.port.counters.received_bytes += frame.len() as u64;
+            self.receive(engine, now, &frame);
+        }
+        FRAMES_PER_PASS
+    }
+
+    /// Gives every connection that is ready a turn.
+    fn send_segments(&self, engine: &mut Engine, now: Instant) {
+        let turns = self.schedule.borrow().ready_len();
+        for _ in 0..turns {
+            if engine.port.is_stalled() {
+                return;
+            }
+            let Some(connection) = self.schedule.borrow_mut().next_ready() else {
+                return;
+            };
+            self.serve(engine, now, &connection);
+        }
+    }
+
+    /// Lets one connection send what it has, within bounds, and finds out when it is to be
+    /// served next.
+    fn serve(&self, engine: &mut Engine, now: Instant, connection: &Rc<Connection>) {
+        if connection.stage.get() == Stage::Gone {
+            return;
+        }
+        if connection.give_up_at.get().is_some_and(|at| at <= now) {
+            self.give_up(connection, now);
+            return;
+        }
+        let mut packets = 0;
+        let mut lacks_neighbour = false;
+        while packets < PACKETS_PER_TURN {
+            let sent = connection.with_sockets(|sockets| engine.send(now, sockets));
+            lacks_neighbour = engine.port.observed.lacks_neighbour;
+            if let Some(segment) = engine.port.observed.segment {
+                connection.last_segment.set(Some(segment));
+            }
+            if !sent || lacks_neighbour {
+                break;
+            }
+            packets += 1;
+        }
+        connection.take_note(false);
+        if lacks_neighbour {
+            self.schedule.borrow_mut().await_neighbour(connection);
+        }
+        let next = connection.with_sockets(|sockets| engine.next_poll(now, sockets));
+        self.advance(connection, now);
+        if connection.stage.get() == Stage::Gone {
+            return;
+        }
+        let is_quiet = !lacks_neighbour
+            && !engine.port.is_stalled()
+            && next.is_none_or(|at| at > now + IMMINENT);
+        if is_quiet && self.retire(connection, now) {
+            return;
+        }
+        let mut schedule = self.schedule.borrow_mut();
+        match next {
+            // More to send; or no room, and then it is served when there is.
+            Some(at) if at <= now && (packets == PACKETS_PER_TURN || engine.port.is_stalled()) => {
+                schedule.make_ready(connection);
+            }
+            Some(at) => {
+                let at = if at <= now { now + SPIN_GUARD } else { at };
+                let at = connection.give_up_at.get().map_or(at, |end| at.min(end));
+                schedule.set_deadline(connection, Some(at));
+            }
+            None => schedule.set_deadline(connection, connection.give_up_at.get()),
+        }
+    }
+
+    /// Takes the steps that follow from the state of a connection's socket.
+    pub(super) fn advance(&self, connection: &Rc<Connection>, now: Instant) {
+        if connection.is_over() {
+            self.remove(connection);
+            return;
+        }
+        let state = connection.state();
+        match (connection.stage.get(), state) {
+            (Stage::HalfOpen, State::SynReceived | State::Listen) => {}
+            (Stage::HalfOpen, _) => {
+                connection.stage.set(Stage::Open);
+                connection.give_up_at.set(None);
+                let backlog = connection.backlog.as_ref().and_then(Weak::upgrade);
+                match backlog {
+                    Some(backlog) => backlog.established(connection),
+                    None => connection.abort(now, super::TcpError::Closed),
+                }
+            }
+            (Stage::Connecting, State::SynSent | State::SynReceived) => {}
+            (Stage::Connecting, _) => connection.stage.set(Stage::Open),
+            _ => {}
+        }
+    }
+
+    /// Replaces a connection that only sits out its TIME-WAIT, with nothing left to send, by
+    /// what has to be remembered of it.
+    fn retire(&self, connection: &Rc<Connection>, now: Instant) -> bool {
+        let waits = connection.state() == State::TimeWait && connection.is_orphan.get();
+        let Some(last) = connection.last_segment.get().filter(|_| waits) else {
+            return false;
+        };
+        self.remove(connection);
+        self.time_wait
+            .borrow_mut()
+            .insert(now, connection.flow, last);
+        true
+    }
+
+    /// The peer took too long.
+    fn give_up(&self, connection: &Rc<Connection>, now: Instant) {
+        match connection.stage.get() {
+            // Nobody learns of a connection that never was: the SYN may have been forged.
+            Stage::HalfOpen => {
+                if let Some(backlog) = connection.backlog.as_ref().and_then(Weak::upgrade) {
+                    backlog.forget(connection);
+                }
+                self.remove(connection);
+            }
+            _ if connection.failure.get().is_some() => self.remove(connection),
+            _ => {
+                connection.abort(now, super::TcpError::TimedOut);
+                self.schedule.borrow_mut().make_ready(connection);
+            }
+        }
+    }
+
+    /// Forgets a connection. Who still holds it finds its socket closed.
+    pub(super) fn remove(&self, connection: &Rc<Connection>) {
+        if connection.stage.replace(Stage::Gone) == Stage::HalfOpen
+            && let Some(backlog) = connection.backlog.as_ref().and_then(Weak::upgrade)
+        {
+            backlog.forget(connection);
+        }
+        self.connections.borrow_mut().remove(&connection.flow);
+        self.schedule.borrow_mut().forget(connection);
+    }
+
+    /// An address and port as programs see them: a link-local IPv6 address needs the interface.
+    pub(super) fn scoped(&self, endpoint: Endpoint) -> SocketAddr {
+        match endpoint.address {
+            IpAddr::V6(address) if address.is_unicast_link_local() => {
+                let scope = u32::try_from(self.index + 1).unwrap_or(0);
+                SocketAddrV6::new(address, endpoint.port, 0, scope).into()
+            }
+            address => SocketAddr::new(address, endpoint.port),
+        }
+    }
+
+    pub(super) fn information(&self) -> InterfaceInformation {
+        let engine = self.engine.borrow();
+        InterfaceInformation {
+            name: self.name.clone(),
+            mac: engine.port.device.mac(),
+            mtu: engine.port.mtu(),
+            link_is_up: engine.port.device.link_is_up(),
+            addresses: engine.addresses.clone(),
+            connections: self.connections.borrow().len(),
+            counters: engine.port.counters,
+        }
+    }
+
+    /// Whether a connection between these ends exists here.
+    pub(super) fn is_in_use(&self, flow: &Flow) -> bool {
+        self.connections.borrow().contains(flow)
+    }
+
+    /// Ends all connections, when the runtime ends.
+    pub(super) fn clear(&self) {
+        let connections: Vec<_> = self.connections.borrow_mut().take_all().collect();
+        for connection in connections {
+            self.remove(&connection);
+        }
+    }
+}
+
+impl fmt::Debug for Interface {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Interface")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,165 @@
+//! A received frame finds its socket.
+
+use alloc::rc::Rc;
+
+use super::build;
+use super::connection::Connection;
+use super::engine::Engine;
+use super::frame::{Class, Classified, Flow, classify};
+use super::interface::Interface;
+use super::listener::{Admission, Backlog};
+use crate::time::Instant;
+
+/// Fragmented packets whose ports are remembered.
+const MOST_FRAGMENTED: usize = 8;
+
+impl Interface {
+    /// Hands one frame to the socket it is for, or to nobody, and lets smoltcp answer it.
+    pub(super) fn receive(&self, engine: &mut Engine, now: Instant, frame: &[u8]) {
+        match self.class_of(frame) {
+            Class::Tcp { flow, opens } => self.receive_segment(engine, now, frame, flow, opens),
+            Class::Udp { flow } => {
+                if !self
+                    .addressing
+                    .borrow_mut()
+                    .receive(engine, now, frame, &flow)
+                {
+                    self.datagrams.receive(self, engine, now, frame, &flow);
+                }
+            }
+            Class::Neighbour => {
+                engine.receive(now, frame, None);
+                self.schedule.borrow_mut().neighbour_spoke();
+                self.datagrams.neighbour_spoke();
+            }
+            Class::RouterAdvertisement => {
+                self.addressing
+                    .borrow_mut()
+                    .receive_advertisement(self, engine, now, frame);
+            }
+            Class::Other => engine.receive(now, frame, None),
+        }
+    }
+
+    /// The class of a frame; for a fragment, that of the packet it belongs to.
+    fn class_of(&self, frame: &[u8]) -> Class {
+        let Classified { class, fragment } = classify(frame);
+        let Some(fragment) = fragment else {
+            return class;
+        };
+        let mut known = self.fragmented.borrow_mut();
+        if fragment.is_first {
+            known.retain(|(packet, _)| *packet != fragment.of);
+            if known.len() >= MOST_FRAGMENTED {
+                known.pop_front();
+            }
+            known.push_back((fragment.of, class));
+            return class;
+        }
+        known
+            .iter()
+            .find(|(packet, _)| *packet == fragment.of)
+            .map_or(class, |(_, class)| *class)
+    }
+
+    fn receive_segment(
+        &self,
+        engine: &mut Engine,
+        now: Instant,
+        frame: &[u8],
+        flow: Flow,
+        opens: bool,
+    ) {
+        let connection = self.connections.borrow().find(&flow);
+        if let Some(connection) = connection {
+            connection.with_sockets(|sockets| engine.receive(now, frame, Some(sockets)));
+            if let Some(segment) = engine.port.observed.segment {
+                connection.last_segment.set(Some(segment));
+            }
+            connection.take_note(true);
+            self.advance(&connection, now);
+            // What the segment made it want to say goes out once the device has no more frames.
+            if connection.stage.get() != super::connection::Stage::Gone {
+                self.schedule.borrow_mut().make_ready(&connection);
+            }
+            return;
+        }
+        let ended = self.time_wait.borrow_mut().find(now, &flow);
+        if opens && engine.has_address(flow.local.address) && engine.is_host(flow.peer.address) {
+            let listener = self.stack.upgrade().and_then(|stack| stack.listener(&flow));
+            if let Some(listener) = listener {
+                self.open(engine, now, frame, flow, &listener);
+                return;
+            }
+        }
+        match ended {
+            Some(last) => {
+                if engine.has_address(flow.local.address)
+                    && let Some(answer) = build::last_acknowledgement(frame, &flow, last)
+                {
+                    engine.port.send(&answer);
+                }
+            }
+            // Nobody is there: smoltcp answers with a reset.
+            None => engine.receive(now, frame, None),
+        }
+    }
+
+    /// A SYN for a listener.
+    fn open(
+        &self,
+        engine: &mut Engine,
+        now: Instant,
+        frame: &[u8],
+        flow: Flow,
+        listener: &Rc<Backlog>,
+    ) {
+        match listener.admit() {
+            Admission::Full => {
+                engine.port.counters.refused_connections += 1;
+                return;
+            }
+            Admission::Instead(oldest) => {
+                if let Some(interface) = oldest.interface.upgrade() {
+                    interface.remove(&oldest);
+                }
+            }
+            Admission::Free => {}
+        }
+        let connection = self.stack.upgrade().and_then(|stack| {
+            let interface = stack.interface(self.index)?;
+            let backlog = Some(Rc::downgrade(listener));
+            Connection::new(&stack, &interface, flow, &listener.options, backlog)
+        });
+        let Some(connection) = connection else {
+            engine.port.counters.refused_connections += 1;
+            log::debug!(target: "net", "{}: no memory for a connection", self.name);
+            return;
+        };
+        let local = (flow.local.address, flow.local.port);
+        if connection
+            .with_socket(|socket| socket.listen(core::net::SocketAddr::from(local)))
+            .is_err()
+        {
+            return;
+        }
+        connection.with_sockets(|sockets| engine.receive_syn(now, frame, sockets));
+        if connection.with_socket(|socket| socket.is_listening()) {
+            // smoltcp saw something wrong with it, such as its checksum.
+            return;
+        }
+        let connection = Rc::new(connection);
+        if !self
+            .connections
+            .borrow_mut()
+            .insert(flow, connection.clone())
+        {
+            engine.port.counters.refused_connections += 1;
+            return;
+        }
+        self.time_wait.borrow_mut().remove(&flow);
+        connection.start_handshake_limit(now);
+        listener.begin(&connection);
+        self.schedule.borrow_mut().make_ready(&connection);
+    }
+}

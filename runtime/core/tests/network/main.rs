@@ -1,0 +1,12 @@
+//! The network stack on the host: stacks joined by wires in memory, in virtual time.
+
+mod cost;
+mod dhcp;
+mod dns;
+mod hostile;
+mod ipv6;
+mod lifecycle;
+mod loss;
+mod support;
+mod tcp;
+mod udp;

@@ -1,0 +1,416 @@
+//! A clock that jumps, wires that lose, and stacks at their ends.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use rekernel_core::executor;
+use rekernel_core::net::device::{ChecksumOffload, NetworkDevice, QueueFull, TransmitChecksum};
+use rekernel_core::net::{AddressConfig, AddressSource, Ipv4Config, Ipv6Config, Stack};
+use rekernel_core::platform::{NoEntropy, Platform};
+use rekernel_core::time::Duration;
+
+/// A machine whose time passes only when nothing is left to do: it then jumps to the next timer.
+#[derive(Default)]
+pub(crate) struct VirtualTime {
+    now: Cell<Duration>,
+    seed: Cell<u8>,
+}
+
+impl Platform for VirtualTime {
+    fn now(&self) -> Duration {
+        self.now.get()
+    }
+
+    fn wall_clock(&self) -> Option<Duration> {
+        None
+    }
+
+    fn dispatch_events(&self) -> bool {
+        false
+    }
+
+    fn idle(&self, deadline: Option<Duration>) {
+        let deadline = deadline.expect("every task waits for another: the test would hang");
+        self.now.set(self.now.get().max(deadline));
+        assert!(
+            self.now.get() < Duration::from_secs(24 * 60 * 60),
+            "the test does not end"
+        );
+    }
+
+    fn entropy(&self, seed: &mut [u8; 32]) -> Result<(), NoEntropy> {
+        // The same in every run: a failure can be repeated.
+        self.seed.set(self.seed.get() + 1);
+        *seed = [self.seed.get(); 32];
+        Ok(())
+    }
+}
+
+/// Runs `test` in virtual time.
+pub(crate) fn run<F: Future>(test: F) -> F::Output {
+    executor::run(Box::leak(Box::<VirtualTime>::default()), test)
+}
+
+/// What a wire does to one frame in a thousand.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Faults {
+    pub(crate) drop: u32,
+    pub(crate) duplicate: u32,
+    pub(crate) reorder: u32,
+    pub(crate) corrupt: u32,
+}
+
+/// One direction of a wire.
+struct Lane {
+    frames: VecDeque<Vec<u8>>,
+    held_back: Option<Vec<u8>>,
+    reader: Option<Waker>,
+    faults: Faults,
+    random: u64,
+    /// Frames that fit before the device is full.
+    room: usize,
+    writer: Option<Waker>,
+    carried: u64,
+}
+
+impl Lane {
+    fn new(seed: u64) -> Rc<RefCell<Self>> {
+        Rc::new(RefCell::new(Self {
+            frames: VecDeque::new(),
+            held_back: None,
+            reader: None,
+            faults: Faults::default(),
+            random: seed,
+            room: 256,
+            writer: None,
+            carried: 0,
+        }))
+    }
+
+    fn push(&mut self, mut frame: Vec<u8>) {
+        self.carried += 1;
+        if self.happens(self.faults.drop) {
+            return;
+        }
+        if self.happens(self.faults.corrupt) {
+            let bit = self.next() as usize % (frame.len() * 8);
+            frame[bit / 8] ^= 1 << (bit % 8);
+        }
+        if self.happens(self.faults.duplicate) {
+            self.frames.push_back(frame.clone());
+        }
+        if self.held_back.is_none() && self.happens(self.faults.reorder) {
+            self.held_back = Some(frame);
+            return;
+        }
+        self.frames.push_back(frame);
+        self.frames.extend(self.held_back.take());
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+
+    fn pop(&mut self) -> Option<Vec<u8>> {
+        let frame = self.frames.pop_front()?;
+        if let Some(writer) = self.writer.take() {
+            writer.wake();
+        }
+        Some(frame)
+    }
+
+    fn happens(&mut self, per_mille: u32) -> bool {
+        (self.next() % 1000) < u64::from(per_mille)
+    }
+
+    /// xorshift64*.
+    fn next(&mut self) -> u64 {
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
+    }
+}
+
+/// Settings of a wire that a test changes while it runs.
+#[derive(Clone)]
+pub(crate) struct Wire {
+    lanes: [Rc<RefCell<Lane>>; 2],
+    link: Rc<RefCell<Link>>,
+}
+
+#[derive(Default)]
+struct Link {
+    is_up: bool,
+    watchers: Vec<Waker>,
+}
+
+impl Wire {
+    /// A wire and its two ends.
+    pub(crate) fn new() -> (Wire, End, End) {
+        let wire = Wire {
+            lanes: [Lane::new(0x1234_5678), Lane::new(0x9abc_def0)],
+            link: Rc::new(RefCell::new(Link {
+                is_up: true,
+                watchers: Vec::new(),
+            })),
+        };
+        let end = |own: usize, mac: u8| End {
+            name: format!("wire{own}"),
+            mac: [0x02, 0, 0, 0, 0, mac],
+            incoming: wire.lanes[1 - own].clone(),
+            outgoing: wire.lanes[own].clone(),
+            link: wire.link.clone(),
+            offload: ChecksumOffload::default(),
+            mtu: 1500,
+        };
+        let (first, second) = (end(0, 1), end(1, 2));
+        (wire, first, second)
+    }
+
+    pub(crate) fn set_faults(&self, faults: Faults) {
+        for lane in &self.lanes {
+            lane.borrow_mut().faults = faults;
+        }
+    }
+
+    /// How many frames fit into the devices at both ends.
+    pub(crate) fn set_room(&self, frames: usize) {
+        for lane in &self.lanes {
+            lane.borrow_mut().room = frames;
+        }
+    }
+
+    pub(crate) fn set_link(&self, is_up: bool) {
+        let mut link = self.link.borrow_mut();
+        link.is_up = is_up;
+        for watcher in link.watchers.drain(..) {
+            watcher.wake();
+        }
+    }
+
+    /// Frames that were put on the wire, both directions together.
+    pub(crate) fn carried(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.borrow().carried).sum()
+    }
+}
+
+/// One end of a wire: a network device, or something to speak raw frames with.
+pub(crate) struct End {
+    name: String,
+    pub(crate) mac: [u8; 6],
+    incoming: Rc<RefCell<Lane>>,
+    outgoing: Rc<RefCell<Lane>>,
+    link: Rc<RefCell<Link>>,
+    pub(crate) offload: ChecksumOffload,
+    pub(crate) mtu: usize,
+}
+
+impl End {
+    pub(crate) fn send(&self, frame: &[u8]) {
+        self.outgoing.borrow_mut().push(frame.to_vec());
+    }
+
+    pub(crate) async fn next(&self) -> Vec<u8> {
+        poll_fn(|task| {
+            let mut incoming = self.incoming.borrow_mut();
+            match incoming.pop() {
+                Some(frame) => Poll::Ready(frame),
+                None => {
+                    incoming.reader = Some(task.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+
+    pub(crate) fn try_next(&self) -> Option<Vec<u8>> {
+        self.incoming.borrow_mut().pop()
+    }
+}
+
+impl NetworkDevice for End {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn mac(&self) -> [u8; 6] {
+        self.mac
+    }
+
+    fn mtu(&self) -> usize {
+        self.mtu
+    }
+
+    fn checksum_offload(&self) -> ChecksumOffload {
+        self.offload
+    }
+
+    fn link_is_up(&self) -> bool {
+        self.link.borrow().is_up
+    }
+
+    fn receive(&mut self, frame: &mut Vec<u8>) -> bool {
+        match self.incoming.borrow_mut().pop() {
+            Some(next) => {
+                *frame = next;
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn transmit(&mut self, frame: &[u8], checksum: TransmitChecksum) -> Result<(), QueueFull> {
+        if !self.link_is_up() {
+            return Ok(());
+        }
+        let mut outgoing = self.outgoing.borrow_mut();
+        if outgoing.frames.len() >= outgoing.room {
+            return Err(QueueFull);
+        }
+        let mut frame = frame.to_vec();
+        if checksum == TransmitChecksum::Device {
+            crate::support::fill_checksum(&mut frame);
+        }
+        outgoing.push(frame);
+        Ok(())
+    }
+
+    fn flush(&mut self) {}
+
+    fn poll_event(&mut self, task: &mut Context<'_>) -> Poll<()> {
+        let mut incoming = self.incoming.borrow_mut();
+        incoming.reader = Some(task.waker().clone());
+        self.outgoing.borrow_mut().writer = Some(task.waker().clone());
+        self.link.borrow_mut().watchers.push(task.waker().clone());
+        match incoming.frames.is_empty() {
+            true => Poll::Pending,
+            false => Poll::Ready(()),
+        }
+    }
+}
+
+/// What a device with checksum offload does.
+pub(crate) fn fill_checksum(frame: &mut [u8]) {
+    use smoltcp::wire::{
+        EthernetFrame, EthernetProtocol, IpAddress, IpProtocol, Ipv4Packet, Ipv6Packet, TcpPacket,
+        UdpPacket,
+    };
+    let mut ethernet = EthernetFrame::new_checked(frame).unwrap();
+    let ethertype = ethernet.ethertype();
+    let packet = ethernet.payload_mut();
+    let (source, destination, protocol, start): (IpAddress, IpAddress, _, _) = match ethertype {
+        EthernetProtocol::Ipv4 => {
+            let ip = Ipv4Packet::new_checked(&*packet).unwrap();
+            let start = usize::from(ip.header_len());
+            (
+                ip.src_addr().into(),
+                ip.dst_addr().into(),
+                ip.next_header(),
+                start,
+            )
+        }
+        EthernetProtocol::Ipv6 => {
+            let ip = Ipv6Packet::new_checked(&*packet).unwrap();
+            (
+                ip.src_addr().into(),
+                ip.dst_addr().into(),
+                ip.next_header(),
+                40,
+            )
+        }
+        other => panic!("checksum offload of a frame of type {other}"),
+    };
+    let payload = &mut packet[start..];
+    match protocol {
+        IpProtocol::Tcp => {
+            let mut segment = TcpPacket::new_unchecked(payload);
+            assert_eq!(segment.checksum(), 0, "computed twice");
+            segment.fill_checksum(&source, &destination);
+        }
+        IpProtocol::Udp => {
+            let mut datagram = UdpPacket::new_unchecked(payload);
+            assert_eq!(datagram.checksum(), 0, "computed twice");
+            datagram.fill_checksum(&source, &destination);
+        }
+        other => panic!("checksum offload of protocol {other}"),
+    }
+}
+
+pub(crate) fn static_ipv4(address: [u8; 4]) -> AddressConfig {
+    AddressConfig {
+        ipv4: Ipv4Config::Static {
+            address: Ipv4Addr::from(address),
+            prefix_length: 24,
+            gateway: None,
+            source: AddressSource::CommandLine,
+        },
+        ipv6: Ipv6Config::Off,
+    }
+}
+
+pub(crate) const SERVER: [u8; 4] = [10, 0, 0, 1];
+pub(crate) const CLIENT: [u8; 4] = [10, 0, 0, 2];
+
+/// Two stacks, 10.0.0.1 and 10.0.0.2, at the ends of a wire.
+pub(crate) struct Pair {
+    pub(crate) wire: Wire,
+    pub(crate) server: Stack,
+    pub(crate) client: Stack,
+}
+
+impl Pair {
+    pub(crate) fn new() -> Self {
+        Self::with(|_, _| {})
+    }
+
+    pub(crate) fn with(prepare: impl FnOnce(&mut End, &mut End)) -> Self {
+        let (wire, mut first, mut second) = Wire::new();
+        prepare(&mut first, &mut second);
+        let (server, client) = (Stack::new(), Stack::new());
+        server.add_interface(Box::new(first), static_ipv4(SERVER));
+        client.add_interface(Box::new(second), static_ipv4(CLIENT));
+        Self {
+            wire,
+            server,
+            client,
+        }
+    }
+}
+
+/// A stack and the raw other end of its wire.
+pub(crate) fn alone(config: AddressConfig) -> (Wire, Stack, End) {
+    let (wire, first, second) = Wire::new();
+    let stack = Stack::new();
+    stack.add_interface(Box::new(first), config);
+    (wire, stack, second)
+}
+
+/// An unbound address of a stack of a [`Pair`].
+pub(crate) fn at(address: [u8; 4], port: u16) -> SocketAddr {
+    SocketAddr::from((address, port))
+}
+
+/// Lets the interfaces take up their addresses.
+pub(crate) async fn settle() {
+    for _ in 0..10 {
+        executor::yield_now().await;
+    }
+}
+
+/// Bytes that differ from position to position and from stream to stream.
+pub(crate) fn pattern(stream: u64, length: usize) -> Vec<u8> {
+    let mut state = stream.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    (0..length)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 24) as u8
+        })
+        .collect()
+}
