@@ -164,3 +164,6 @@ const _: () = {
     assert!(size_of::<evtchn_bind_virq>() == 12);
     assert!(offset_of!(evtchn_bind_virq, port) == 8);
 };
+
+#[cfg(test)]
+mod tests;

@@ -148,3 +148,6 @@ async fn take_word<H: Hypervisor>(store: &Store<H>) -> Result<Word, StoreError> 
         })
         .await
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,6 +44,8 @@ bitflags! {
     /// What the hypervisor offers this domain (`XENFEAT_*` in `features.h`).
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Features: u32 {
+        /// Page tables are written directly.
+        const WRITABLE_PAGE_TABLES = 1 << 0;
         /// Guest frame numbers are translated by the hypervisor.
         const AUTO_TRANSLATED_PHYSMAP = 1 << 2;
         /// Flags for page tables are honoured when mapping grants.
