@@ -1,7 +1,8 @@
 //! Boots the lab and runs each line of standard input as a step in dom0.
 //!
-//!     cargo run -p lab --example shell
+//!     cargo run -p lab --example shell [HOST_PORT:GUEST_PORT]...
 //!
+//! Each argument forwards a port of 127.0.0.1 to the first guest that asks DHCP.
 //! `:in FILE PATH` and `:out PATH FILE` copy files, `:console NAME` shows a
 //! guest's console, `:serial` Xen's. End of input powers the machine off.
 
@@ -11,14 +12,25 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lab::{BootOptions, Dom0, Lab, Options};
+use lab::{BootOptions, Dom0, HostForward, Lab, Options, network::FIRST_GUEST};
 
-fn main() -> lab::Result<()> {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut options = BootOptions::default();
+    for argument in std::env::args().skip(1) {
+        let (host, guest) = argument
+            .split_once(':')
+            .ok_or_else(|| format!("expected HOST_PORT:GUEST_PORT, found {argument}"))?;
+        options.host_forwards.push(HostForward {
+            host_port: host.parse()?,
+            guest_address: FIRST_GUEST,
+            guest_port: guest.parse()?,
+        });
+    }
     let start = Instant::now();
     let progress = |line: &str| eprintln!("[{:6.2}] {line}", start.elapsed().as_secs_f64());
     lab::packages::ensure(&lab::requirements(), "to run Xen in", &progress)?;
     let prepared = Lab::prepare(&Options::default(), &progress)?;
-    let dom0 = prepared.boot(&BootOptions::default(), &progress)?;
+    let dom0 = prepared.boot(&options, &progress)?;
     progress("ready");
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
         let began = Instant::now();

@@ -27,20 +27,150 @@ pub(crate) struct Package {
     depends: Vec<String>,
 }
 
-/// The newest Xen version that apt offers a hypervisor for, as in "4.17".
-pub(crate) fn newest_xen() -> Result<Option<String>> {
-    let names = text_of(Command::new("apt-cache").args([
-        "search",
-        "--names-only",
-        "^xen-hypervisor-[0-9.]+-amd64$",
-    ]))?;
-    Ok(newest_xen_of(&names))
+/// apt, with its index and the files it downloads kept in a folder of ours.
+#[derive(Debug)]
+pub(crate) struct Apt {
+    folder: PathBuf,
 }
 
-fn newest_xen_of(search: &str) -> Option<String> {
-    search
+impl Apt {
+    pub(crate) fn new(cache: &Path) -> Result<Self> {
+        let folder = cache.join("packages");
+        fs::create_dir_all(&folder).map_err(Error::file("create", &folder))?;
+        Ok(Self { folder })
+    }
+
+    /// The newest Xen version that apt offers a hypervisor for, as in "4.17".
+    pub(crate) fn newest_xen(&self) -> Result<Option<String>> {
+        let names = text_of(
+            self.command("apt-cache")
+                .args(["pkgnames", "xen-hypervisor-"]),
+        )?;
+        Ok(newest_xen_of(&names))
+    }
+
+    /// The concrete package that a metapackage such as `linux-image-amd64` stands for.
+    pub(crate) fn behind_metapackage(&self, name: &str, prefix: &str) -> Result<String> {
+        self.candidates(&[name.to_owned()])?
+            .into_iter()
+            .flat_map(|package| package.depends)
+            .find(|depended| depended.starts_with(prefix))
+            .ok_or_else(|| Error::Package {
+                name: name.into(),
+                reason: format!("apt offers no such package that depends on {prefix}..."),
+            })
+    }
+
+    /// The candidate versions of `roots` and of every library they need, directly
+    /// or through other libraries.
+    pub(crate) fn with_libraries(&self, roots: &[String]) -> Result<Vec<Package>> {
+        let found = closure(roots, |names| self.candidates(names))?;
+        for root in roots {
+            if !found.contains_key(root) {
+                return Err(Error::Package {
+                    name: root.clone(),
+                    reason: "apt's sources do not offer it".into(),
+                });
+            }
+        }
+        Ok(found.into_values().collect())
+    }
+
+    /// All versions of one package that apt offers.
+    pub(crate) fn versions(&self, name: &str) -> Result<Vec<Package>> {
+        let mut command = self.command("apt-cache");
+        let text = text_of(command.args(["show", "--all-versions", name]))?;
+        Ok(parse_records(&text))
+    }
+
+    fn candidates(&self, names: &[String]) -> Result<Vec<Package>> {
+        let mut command = self.command("apt-cache");
+        command.args(["show", "--no-all-versions"]).args(names);
+        // Status 100 with some answers means that one of the names is virtual.
+        let output = command.output().map_err(Error::file("run", "apt-cache"))?;
+        Ok(parse_records(&String::from_utf8_lossy(&output.stdout)))
+    }
+
+    /// Makes sure that each package's file is here, with the right hash, and
+    /// returns the files in the same order.
+    pub(crate) fn fetch(
+        &self,
+        packages: &[Package],
+        progress: &dyn Fn(&str),
+    ) -> Result<Vec<PathBuf>> {
+        let file_of = |package: &Package| self.folder.join(file_name(package));
+        let mut wanted = Vec::new();
+        for package in packages {
+            let file = file_of(package);
+            if !file.exists() || hash_of(&file)? != package.sha256 {
+                wanted.push(package);
+            }
+        }
+        if !wanted.is_empty() {
+            let bytes: u64 = wanted.iter().map(|package| package.size).sum();
+            let megabytes = bytes as f64 / 1e6;
+            progress(&format!(
+                "downloading {} packages, {megabytes:.1} MB",
+                wanted.len()
+            ));
+            self.download(&wanted)?;
+        }
+        for package in wanted {
+            if !file_of(package).exists() {
+                return Err(Error::Package {
+                    name: package.name.clone(),
+                    reason: format!(
+                        "apt downloaded no file with the SHA-256 {} of version {}",
+                        package.sha256, package.version
+                    ),
+                });
+            }
+        }
+        Ok(packages.iter().map(file_of).collect())
+    }
+
+    fn download(&self, packages: &[&Package]) -> Result<()> {
+        for package in packages {
+            // What is there has the wrong content.
+            let _ = fs::remove_file(self.folder.join(file_name(package)));
+        }
+        let arriving = self.folder.join("arriving");
+        remove_folder(&arriving)?;
+        fs::create_dir_all(&arriving).map_err(Error::file("create", &arriving))?;
+        let names = packages
+            .iter()
+            .map(|package| format!("{}={}", package.name, package.version));
+        let mut command = self.command("apt-get");
+        command.arg("download").args(names).current_dir(&arriving);
+        output_of(&mut command)?;
+        // Files are known by their content: their names are apt's affair.
+        for entry in fs::read_dir(&arriving).map_err(Error::file("list", &arriving))? {
+            let path = entry.map_err(Error::file("list", &arriving))?.path();
+            let hash = hash_of(&path)?;
+            if let Some(package) = packages.iter().find(|package| package.sha256 == hash) {
+                let target = self.folder.join(file_name(package));
+                fs::rename(&path, &target).map_err(Error::file("rename", &path))?;
+            }
+        }
+        remove_folder(&arriving)
+    }
+
+    /// apt builds an index of its lists for each command where it may not keep
+    /// one, as in containers; here it may.
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        for index in ["pkgcache", "srcpkgcache"] {
+            let file = self.folder.join(index);
+            command.arg("-o");
+            command.arg(format!("Dir::Cache::{index}={}.bin", file.display()));
+        }
+        command
+    }
+}
+
+fn newest_xen_of(names: &str) -> Option<String> {
+    names
         .lines()
-        .filter_map(|line| line.split_whitespace().next())
         .filter_map(|name| name.strip_prefix("xen-hypervisor-")?.strip_suffix("-amd64"))
         .max_by_key(|version| {
             version
@@ -49,33 +179,6 @@ fn newest_xen_of(search: &str) -> Option<String> {
                 .collect::<Vec<_>>()
         })
         .map(str::to_owned)
-}
-
-/// The concrete package that a metapackage such as `linux-image-amd64` stands for.
-pub(crate) fn behind_metapackage(name: &str, prefix: &str) -> Result<String> {
-    candidates(&[name.to_owned()])?
-        .into_iter()
-        .flat_map(|package| package.depends)
-        .find(|depended| depended.starts_with(prefix))
-        .ok_or_else(|| Error::Package {
-            name: name.into(),
-            reason: format!("apt offers no such package that depends on {prefix}..."),
-        })
-}
-
-/// The candidate versions of `roots` and of every library they need, directly
-/// or through other libraries.
-pub(crate) fn with_libraries(roots: &[String]) -> Result<Vec<Package>> {
-    let found = closure(roots, candidates)?;
-    for root in roots {
-        if !found.contains_key(root) {
-            return Err(Error::Package {
-                name: root.clone(),
-                reason: "apt's sources do not offer it".into(),
-            });
-        }
-    }
-    Ok(found.into_values().collect())
 }
 
 /// Follows dependencies level by level, so that apt is asked a few times only.
@@ -106,20 +209,6 @@ fn closure(
 fn is_library(name: &str) -> bool {
     // zlib is the one library that Debian names otherwise.
     name.starts_with("lib") || name.starts_with("zlib")
-}
-
-fn candidates(names: &[String]) -> Result<Vec<Package>> {
-    let mut command = Command::new("apt-cache");
-    command.args(["show", "--no-all-versions"]).args(names);
-    // Status 100 with some answers means that one of the names is virtual.
-    let output = command.output().map_err(Error::file("run", "apt-cache"))?;
-    Ok(parse_records(&String::from_utf8_lossy(&output.stdout)))
-}
-
-/// All versions of one package that apt offers.
-pub(crate) fn versions(name: &str) -> Result<Vec<Package>> {
-    let text = text_of(Command::new("apt-cache").args(["show", "--all-versions", name]))?;
-    Ok(parse_records(&text))
 }
 
 fn parse_records(text: &str) -> Vec<Package> {
@@ -153,73 +242,6 @@ fn first_alternatives(field: &str) -> impl Iterator<Item = String> {
         let name = alternatives.split(['|', '(', '[', ':']).next()?.trim();
         (!name.is_empty()).then(|| name.to_owned())
     })
-}
-
-/// Makes sure that each package's file is in `folder`, with the right hash, and
-/// returns the files in the same order.
-pub(crate) fn fetch(
-    packages: &[Package],
-    folder: &Path,
-    progress: &dyn Fn(&str),
-) -> Result<Vec<PathBuf>> {
-    let files: Vec<PathBuf> = packages
-        .iter()
-        .map(|package| folder.join(file_name(package)))
-        .collect();
-    let mut wanted = Vec::new();
-    for (package, file) in packages.iter().zip(&files) {
-        if !file.exists() || hash_of(file)? != package.sha256 {
-            wanted.push(package);
-        }
-    }
-    if wanted.is_empty() {
-        return Ok(files);
-    }
-    let bytes: u64 = wanted.iter().map(|package| package.size).sum();
-    progress(&format!(
-        "downloading {} packages, {:.0} MB",
-        wanted.len(),
-        bytes as f64 / 1e6
-    ));
-    download(&wanted, folder)?;
-    for (package, file) in packages.iter().zip(&files) {
-        if !file.exists() {
-            return Err(Error::Package {
-                name: package.name.clone(),
-                reason: format!(
-                    "apt downloaded no file with the SHA-256 {} of version {}",
-                    package.sha256, package.version
-                ),
-            });
-        }
-    }
-    Ok(files)
-}
-
-fn download(packages: &[&Package], folder: &Path) -> Result<()> {
-    let arriving = folder.join("arriving");
-    remove_folder(&arriving)?;
-    fs::create_dir_all(&arriving).map_err(Error::file("create", &arriving))?;
-    let mut command = Command::new("apt-get");
-    command
-        .arg("download")
-        .args(
-            packages
-                .iter()
-                .map(|package| format!("{}={}", package.name, package.version)),
-        )
-        .current_dir(&arriving);
-    output_of(&mut command)?;
-    // Files are known by their content: their names are apt's affair.
-    for entry in fs::read_dir(&arriving).map_err(Error::file("list", &arriving))? {
-        let path = entry.map_err(Error::file("list", &arriving))?.path();
-        let hash = hash_of(&path)?;
-        if let Some(package) = packages.iter().find(|package| package.sha256 == hash) {
-            let target = folder.join(file_name(package));
-            fs::rename(&path, &target).map_err(Error::file("rename", &path))?;
-        }
-    }
-    remove_folder(&arriving)
 }
 
 fn file_name(package: &Package) -> String {
@@ -267,11 +289,11 @@ Version: 1
 
     #[test]
     fn the_newest_xen_is_found_by_number_not_by_text() {
-        let search = "xen-hypervisor-4.9-amd64 - Xen\n\
-                      xen-hypervisor-4.17-amd64 - Xen Hypervisor on AMD64\n\
-                      xen-hypervisor-4.17-amd64-dbg - symbols\n";
-        assert_eq!(newest_xen_of(search).as_deref(), Some("4.17"));
-        assert_eq!(newest_xen_of("xen-hypervisor-common - x"), None);
+        let names = "xen-hypervisor-4.9-amd64\n\
+                     xen-hypervisor-4.17-amd64\n\
+                     xen-hypervisor-4.20-amd64-dbg\n";
+        assert_eq!(newest_xen_of(names).as_deref(), Some("4.17"));
+        assert_eq!(newest_xen_of("xen-hypervisor-common"), None);
     }
 
     fn package(name: &str, depends: &[&str]) -> Package {

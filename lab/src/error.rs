@@ -125,7 +125,7 @@ impl fmt::Display for Error {
                 diagnosis,
             } => write!(
                 f,
-                "{waited_for} did not happen within {:.0} s\n{diagnosis}",
+                "gave up after {:.0} s waiting for {waited_for}\n{diagnosis}",
                 limit.as_secs_f64()
             ),
             Self::Stopped {
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn a_timeout_says_what_was_waited_for_and_shows_the_console() {
         let error = Error::TimedOut {
-            waited_for: "dom0 ready".into(),
+            waited_for: "dom0 to be ready".into(),
             limit: Duration::from_secs(90),
             diagnosis: Box::new(Diagnosis {
                 hints: vec!["dom0's kernel panicked".into()],
@@ -203,7 +203,7 @@ mod tests {
         };
         assert_eq!(
             error.to_string(),
-            "dom0 ready did not happen within 90 s\n\
+            "gave up after 90 s waiting for dom0 to be ready\n\
              likely cause: dom0's kernel panicked\n\
              last stage reported by dom0: starting xenstored\n\
              last lines of the serial console:\n  | (XEN) one\n  | two\n"

@@ -59,14 +59,17 @@ impl Machine {
             .map_err(Error::file("open", &files.control))?;
         let state = Arc::clone(&shared);
         let reader = thread::spawn(move || read_reports(reading, &state));
-        Ok(Self {
+        let machine = Self {
             shared,
             control: Mutex::new(control),
             keeper,
             reader: Some(reader),
             keep_logs: options.keep_logs.clone(),
             scratch,
-        })
+        };
+        // dom0 waits for the first line, so that it does not wait for a dead end.
+        machine.order("hello")?;
+        Ok(machine)
     }
 
     /// The folder shared with dom0.
@@ -400,7 +403,11 @@ fn diagnosis(shared: &Shared, folder: &Path) -> Diagnosis {
 /// Likely causes, by what their victims write.
 fn hints(serial: &str, qemu: &str) -> Vec<String> {
     let known = [
-        (serial, "Kernel panic", "dom0's kernel panicked"),
+        (
+            serial,
+            "Kernel panic - not syncing",
+            "dom0's kernel panicked",
+        ),
         (serial, "Panic on CPU", "Xen panicked"),
         (serial, "Hardware Dom0 crashed", "dom0 crashed"),
         (
@@ -427,8 +434,23 @@ fn hints(serial: &str, qemu: &str) -> Vec<String> {
     known
         .into_iter()
         .filter(|(text, sign, _)| text.contains(sign))
-        .map(|(_, _, cause)| cause.to_owned())
+        .map(|(text, sign, cause)| match reason_after(text, sign) {
+            Some(reason) => format!("{cause}: {reason}"),
+            None => cause.to_owned(),
+        })
         .collect()
+}
+
+/// What a panic gives as its reason: the rest of the line, or the next line.
+fn reason_after<'a>(text: &'a str, sign: &str) -> Option<&'a str> {
+    let is_panic = sign.contains("anic");
+    let (_, after) = is_panic.then(|| text.split_once(sign)).flatten()?;
+    let mut lines = after.lines();
+    let same_line = lines.next()?.split_once(": ").map(|(_, reason)| reason);
+    same_line
+        .or_else(|| lines.next().map(|line| line.trim_start_matches("(XEN)")))
+        .map(str::trim)
+        .filter(|reason| !reason.is_empty())
 }
 
 /// A log as text; empty if it cannot be read, because logs serve diagnosis.
@@ -479,6 +501,15 @@ mod tests {
         );
         assert_eq!(found.len(), 2);
         assert!(found[0].contains("panicked") && found[1].contains("in use"));
+        let panics = "(XEN) Panic on CPU 0:\n(XEN) too small\n\
+                      Kernel panic - not syncing: VFS: no root\n";
+        assert_eq!(
+            hints(panics, ""),
+            [
+                "dom0's kernel panicked: VFS: no root",
+                "Xen panicked: too small"
+            ]
+        );
     }
 
     fn keeper_of(script: &str, shared: &Arc<Shared>, scratch: &Scratch) -> Result<Keeper> {

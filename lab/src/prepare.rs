@@ -7,7 +7,9 @@ use std::{
 };
 
 use crate::{
-    BootOptions, Dom0, Error, Result, apt, boot,
+    BootOptions, Dom0, Error, Result,
+    apt::{self, Apt},
+    boot,
     cache::{self, Lock, Manifest, hash_of_pieces, remove_folder},
     command::{find, output_of},
     kernel,
@@ -149,6 +151,7 @@ fn recipe() -> String {
         include_str!("prepare.rs"),
         include_str!("kernel.rs"),
         root::START,
+        root::BRING_UP,
         root::AGENT,
         &release,
     ];
@@ -156,10 +159,9 @@ fn recipe() -> String {
 }
 
 fn build(cache: &Path, folder: &Path, progress: &dyn Fn(&str)) -> Result<Manifest> {
-    let packages = choose(progress)?;
-    let debs = cache.join("packages");
-    fs::create_dir_all(&debs).map_err(Error::file("create", &debs))?;
-    let files = apt::fetch(&packages.list, &debs, progress)?;
+    let apt = Apt::new(cache)?;
+    let packages = choose(&apt, progress)?;
+    let files = apt.fetch(&packages.list, progress)?;
 
     progress(&format!("unpacking {} packages", files.len()));
     let work = cache.join("work");
@@ -190,12 +192,12 @@ struct Choice {
     list: Vec<apt::Package>,
 }
 
-fn choose(progress: &dyn Fn(&str)) -> Result<Choice> {
+fn choose(apt: &Apt, progress: &dyn Fn(&str)) -> Result<Choice> {
     progress("asking apt for Xen");
-    let mut xen = apt::newest_xen()?;
+    let mut xen = apt.newest_xen()?;
     if xen.is_none() {
         update_lists(progress)?;
-        xen = apt::newest_xen()?;
+        xen = apt.newest_xen()?;
     }
     let xen = xen.ok_or_else(|| Error::Unsupported {
         reason: "apt's sources hold no xen-hypervisor-...-amd64 package; Debian 12 has one".into(),
@@ -203,10 +205,10 @@ fn choose(progress: &dyn Fn(&str)) -> Result<Choice> {
     let mut roots = vec![
         format!("xen-hypervisor-{xen}-amd64"),
         format!("xen-utils-{xen}"),
-        apt::behind_metapackage("linux-image-amd64", "linux-image-")?,
+        apt.behind_metapackage("linux-image-amd64", "linux-image-")?,
     ];
     roots.extend(root::PACKAGES.iter().map(|name| (*name).to_owned()));
-    let list = apt::with_libraries(&roots)?;
+    let list = apt.with_libraries(&roots)?;
     Ok(Choice { xen, list })
 }
 

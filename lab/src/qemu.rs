@@ -1,13 +1,13 @@
 //! Which QEMU runs the lab, and with which arguments.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use crate::{
-    BootOptions, Error, Result, apt,
+    BootOptions, Error, Result,
+    apt::{self, Apt},
     cache::{Manifest, remove_folder},
     command::{find, text_of},
     prepare::{KERNEL, ROOT, XEN},
@@ -61,14 +61,13 @@ impl Qemu {
     fn unpacked(cache: &Path, progress: &dyn Fn(&str)) -> Result<Self> {
         let folder = cache.join(format!("qemu-{PREFERRED}x"));
         if Manifest::load_checked(&folder).is_none() {
-            let debs = cache.join("packages");
-            fs::create_dir_all(&debs).map_err(Error::file("create", &debs))?;
-            let packages = preferred_packages()?;
+            let apt = Apt::new(cache)?;
+            let packages = preferred_packages(&apt)?;
             progress(&format!(
                 "unpacking QEMU {} beside the installed one, which misreports page faults",
                 packages[0].version
             ));
-            let files = apt::fetch(&packages, &debs, progress)?;
+            let files = apt.fetch(&packages, progress)?;
             remove_folder(&folder)?;
             apt::unpack(&files, &folder)?;
             let mut manifest = Manifest::default();
@@ -104,7 +103,7 @@ impl Qemu {
 
 const PROGRAM: &str = "usr/bin/qemu-system-x86_64";
 
-fn preferred_packages() -> Result<Vec<apt::Package>> {
+fn preferred_packages(apt: &Apt) -> Result<Vec<apt::Package>> {
     let names = [
         "qemu-system-x86",
         "qemu-system-common",
@@ -114,7 +113,8 @@ fn preferred_packages() -> Result<Vec<apt::Package>> {
     let mut chosen = Vec::new();
     for name in names {
         let wanted = format!("1:{PREFERRED}").trim_end_matches('.').to_owned();
-        let found = apt::versions(name)?
+        let found = apt
+            .versions(name)?
             .into_iter()
             .find(|package| name == "seabios" || package.version.starts_with(&wanted));
         chosen.push(found.ok_or_else(|| Error::Package {

@@ -36,28 +36,30 @@ pub(crate) const PROGRAMS: &[&str] = &[
 /// Xen's programs that are large and that dom0 here has no use for.
 const UNUSED_XEN_PROGRAMS: &[&str] = &["oxenstored", "xen-kdd", "xen-livepatch", "xenmon"];
 
-/// Kernel modules, and with them those they depend on. The first ones carry the
-/// connection to this library, so that start-up can report from early on.
+/// Kernel modules that carry the control port, so that start-up can report from
+/// early on. Those they depend on come along.
+pub(crate) const FIRST_MODULES: &[&str] = &["virtio_pci", "virtio_console"];
+
+/// All other kernel modules.
 pub(crate) const MODULES: &[&str] = &[
-    "virtio_pci",
-    "virtio_console",
-    "9pnet_virtio",
     "9p",
-    "xenfs",
-    "xen-privcmd",
-    "xen-evtchn",
-    "xen-gntdev",
-    "xen-gntalloc",
-    "xen-netback",
-    "xen-blkback",
+    "9pnet_virtio",
     "bridge",
-    "virtio_net",
     "loop",
-    "tun",
     "sch_netem",
+    "tun",
+    "virtio_net",
+    "xen-blkback",
+    "xen-evtchn",
+    "xen-gntalloc",
+    "xen-gntdev",
+    "xen-netback",
+    "xen-privcmd",
+    "xenfs",
 ];
 
 pub(crate) const START: &str = include_str!("dom0/start.sh");
+pub(crate) const BRING_UP: &str = include_str!("dom0/bring-up.sh");
 pub(crate) const AGENT: &str = include_str!("dom0/agent.sh");
 const INITTAB: &str = "::once:/lab/start\n";
 
@@ -148,15 +150,20 @@ impl Packages {
     fn add_modules(&self, tree: &mut Tree) -> Result<()> {
         let files = self.module_files()?;
         let mut order = Vec::new();
-        for module in MODULES {
-            let mut load = |name: &str| files.read(name);
-            add_module(name_of_module(module), &mut load, &mut order)?;
-        }
-        let names: String = order.iter().map(|(name, _)| format!("{name}\n")).collect();
+        let mut add = |modules: &[&str]| {
+            let start = order.len();
+            for module in modules {
+                let mut load = |name: &str| files.read(name);
+                add_module(name_of_module(module), &mut load, &mut order)?;
+            }
+            let added = order[start..].iter().map(|(name, _)| format!("{name}\n"));
+            Ok(added.collect::<String>().into_bytes())
+        };
+        tree.file("lab/modules.first", false, add(FIRST_MODULES)?);
+        tree.file("lab/modules.rest", false, add(MODULES)?);
         for (name, content) in order {
             tree.file(&format!("lab/modules/{name}.ko"), false, content);
         }
-        tree.file("lab/modules.order", false, names.into_bytes());
         Ok(())
     }
 
@@ -224,6 +231,7 @@ fn skeleton(xen: &str) -> Tree {
     );
     tree.file("lab/environment", false, environment.into_bytes());
     tree.file("lab/start", true, START.into());
+    tree.file("lab/bring-up", true, BRING_UP.into());
     tree.file("lab/agent", true, AGENT.into());
     tree.file("etc/inittab", false, INITTAB.into());
     tree.file(
@@ -504,8 +512,8 @@ mod tests {
     }
 
     #[test]
-    fn both_scripts_are_shell_that_parses() {
-        for script in [START, AGENT] {
+    fn the_scripts_are_shell_that_parses() {
+        for script in [START, BRING_UP, AGENT] {
             let scratch = Scratch::new("script").unwrap();
             let file = scratch.path().join("script");
             fs::write(&file, script).unwrap();

@@ -18,7 +18,6 @@ run() {
     echo "done $1 $status" >&3
 }
 
-echo ready >&3
 while read -r order step <&3; do
     case $order in
     # Twice in the background: init then collects what ends.

@@ -1,8 +1,9 @@
 #!/usr/bin/busybox sh
-# Started once by busybox's init: brings dom0 up, then becomes the agent.
+# Started once by busybox's init: opens the control port, has the rest brought up
+# in the background, and becomes the agent.
 #
-# Descriptor 3 is the control port, a virtio serial port. The lines written to it
-# are "stage <text>", "failed <text>", "ready" and "done <step> <status>".
+# Descriptor 3 is the control port, a virtio serial port. dom0 writes the lines
+# "stage <text>", "failed <text>", "ready" and "done <step> <status>" to it.
 . /lab/environment
 cd /
 
@@ -13,72 +14,44 @@ mount -t devtmpfs dev /dev
 mkdir -p /dev/pts
 mount -t devpts devpts /dev/pts
 
-report() {
-    if [ -n "$port" ]; then echo "$@" >&3; fi
-    echo "lab: $*" >/dev/console
-}
-
-stage() { report stage "$@"; }
-
 fail() {
-    report failed "$@"
-    busybox sleep 1
-    busybox poweroff -f
+    echo "lab: failed: $*" >/dev/console
+    sleep 1
+    poweroff -f
 }
 
-load_modules() {
-    while read -r module; do
-        insmod "/lab/modules/$module.ko" || fail "loading the kernel module $module"
-        [ "$module" = virtio_console ] && open_port
-    done </lab/modules.order
-}
-
-open_port() {
-    local tries=0 name
-    while [ $tries -lt 50 ]; do
-        for name in /sys/class/virtio-ports/*/name; do
-            if [ "$(cat "$name" 2>/dev/null)" = rekernel.lab ]; then
-                name=${name%/name}
-                exec 3<>"/dev/${name##*/}"
-                port=open
-                stage "Linux runs in dom0"
-                return
-            fi
-        done
-        tries=$((tries + 1))
-        busybox usleep 100000
+# The port's name arrives a little later than the port.
+find_port() {
+    for name in /sys/class/virtio-ports/*/name; do
+        if [ "$(cat "$name" 2>/dev/null)" = rekernel.lab ]; then
+            name=${name%/name}
+            port=/dev/${name##*/}
+            return 0
+        fi
     done
-    fail "the control port did not appear"
+    return 1
 }
 
-port=
-load_modules
+# Calls a command until it succeeds, for ten seconds at most.
+within_ten_seconds() {
+    local tries=0
+    until "$@"; do
+        tries=$((tries + 1))
+        [ $tries -lt 100 ] || return 1
+        usleep 100000
+    done
+}
 
-stage "mounting the shared folder"
-mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144,cache=none lab /lab/share ||
-    fail "mounting the shared folder"
-mount -t xenfs xenfs /proc/xen || fail "mounting xenfs"
+# Reading gives nothing as long as nobody has the other end; writing would wait
+# for ever. So the other end speaks first.
+greeted() { read -r greeting <&3; }
 
-stage "bringing up the network"
-hostname dom0
-ip link set lo up
-# Without a delay of zero a new port learns for 15 seconds before it forwards.
-ip link add xenbr0 type bridge forward_delay 0 stp_state 0 mcast_snooping 0 &&
-    ip link set eth0 master xenbr0 &&
-    ip link set eth0 up &&
-    ip link set xenbr0 up &&
-    ip address add 10.0.2.1/24 dev xenbr0 ||
-    fail "setting up the bridge"
+while read -r module; do
+    insmod "/lab/modules/$module.ko" || fail "loading the kernel module $module"
+done </lab/modules.first
+within_ten_seconds find_port || fail "the control port did not appear"
+exec 3<>"$port"
+within_ten_seconds greeted || fail "nobody has the other end of the control port"
 
-stage "starting xenstored"
-xenstored --pid-file=/run/xenstored.pid 3>&- || fail "starting xenstored"
-xen-init-dom0 3>&- || fail "initialising dom0's entries in xenstore"
-
-stage "starting xenconsoled"
-# Straight into the shared folder: consoles can be read although dom0 hangs.
-xenconsoled --log=guest --log-dir=/lab/share/consoles --pid-file=/run/xenconsoled.pid 3>&- ||
-    fail "starting xenconsoled"
-
-stage "asking the toolstack"
-xl list >/dev/null || fail "xl list"
+/lab/bring-up &
 exec /lab/agent
