@@ -24,8 +24,10 @@ use crate::time::Instant;
 /// How long a peer may take to complete the handshake it began.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long a connection may take to end after the program dropped it.
+/// How long a connection that the program dropped may go without the peer acknowledging any of
+/// what is left to send, and how long it may take in all.
 const ORPHAN_LIMIT: Duration = Duration::from_secs(60);
+const LONGEST_ORPHAN: Duration = Duration::from_secs(300);
 
 /// How long an aborted connection waits to get its reset out.
 const RESET_LIMIT: Duration = Duration::from_secs(1);
@@ -43,7 +45,7 @@ pub(super) struct Connection {
     /// The listener that is to accept it.
     pub(super) backlog: Option<Weak<Backlog>>,
     /// The program has dropped it; it only has to end.
-    pub(super) is_orphan: Cell<bool>,
+    orphan: Cell<Option<Orphan>>,
     /// When to stop waiting for the peer, whatever the stage.
     pub(super) give_up_at: Cell<Option<Instant>>,
     /// Why it ended, unless in order.
@@ -71,6 +73,14 @@ pub(super) enum Stage {
     Open,
     /// It is not in the demultiplexer any more.
     Gone,
+}
+
+/// A connection that nobody holds any more.
+#[derive(Clone, Copy)]
+struct Orphan {
+    since: Instant,
+    /// Bytes the peer had yet to acknowledge when last looked at.
+    unacknowledged: usize,
 }
 
 impl Connection {
@@ -107,7 +117,7 @@ impl Connection {
                 None => Stage::Connecting,
             }),
             backlog,
-            is_orphan: Cell::new(false),
+            orphan: Cell::new(None),
             give_up_at: Cell::new(None),
             failure: Cell::new(None),
             closing: Cell::new(false),
@@ -147,9 +157,20 @@ impl Connection {
     /// The program let go of it: what was written still goes out, then the FIN; what comes in
     /// is thrown away.
     pub(super) fn orphan(&self, now: Instant) {
-        self.is_orphan.set(true);
-        self.give_up_at.set(Some(now + ORPHAN_LIMIT));
         self.close();
+        self.orphan.set(Some(Orphan {
+            since: now,
+            unacknowledged: self.with_socket(|socket| socket.send_queue()),
+        }));
+        let limit = match self.state() {
+            State::Closed => RESET_LIMIT,
+            _ => ORPHAN_LIMIT,
+        };
+        self.give_up_at.set(Some(now + limit));
+    }
+
+    pub(super) fn is_orphan(&self) -> bool {
+        self.orphan.get().is_some()
     }
 
     /// Sends the FIN after what was written.
@@ -169,7 +190,7 @@ impl Connection {
 
     /// Brings this side's knowledge up to date after smoltcp worked on the socket. `arrived`: a
     /// segment was processed; otherwise it was time or the program that made it work.
-    pub(super) fn take_note(&self, arrived: bool) {
+    pub(super) fn take_note(&self, now: Instant, arrived: bool) {
         let state = self.state();
         let ended_in_order = self.closing.get() && self.peer_finished.get();
         match state {
@@ -185,7 +206,6 @@ impl Connection {
             _ => {}
         }
         let user_timeout = self.user_timeout;
-        let is_orphan = self.is_orphan.get();
         self.with_socket(|socket| {
             // smoltcp's limit runs whether or not there is anything to acknowledge; it is meant
             // here for data that is under way, and for probes of an idle connection.
@@ -193,11 +213,26 @@ impl Connection {
                 || (socket.send_queue() > 0
                     && matches!(state, State::Established | State::CloseWait));
             socket.set_timeout(waits.then(|| user_timeout.into()));
-            if is_orphan {
-                // Keeps the window open until the peer's FIN comes; the orphan limit bounds it.
-                let _ = socket.recv(|received| (received.len(), ()));
-            }
         });
+        if let Some(orphan) = self.orphan.get() {
+            self.take_note_of_orphan(now, orphan);
+        }
+    }
+
+    fn take_note_of_orphan(&self, now: Instant, orphan: Orphan) {
+        let unacknowledged = self.with_socket(|socket| {
+            // Keeps the window open until the peer's FIN comes.
+            let _ = socket.recv(|received| (received.len(), ()));
+            socket.send_queue()
+        });
+        if unacknowledged < orphan.unacknowledged {
+            let limit = (now + ORPHAN_LIMIT).min(orphan.since + LONGEST_ORPHAN);
+            self.give_up_at.set(Some(limit));
+            self.orphan.set(Some(Orphan {
+                unacknowledged,
+                ..orphan
+            }));
+        }
     }
 
     /// Whether smoltcp is done with it: closed, and the reset sent if there was one to send.

@@ -217,7 +217,7 @@ impl Interface {
             }
             packets += 1;
         }
-        connection.take_note(false);
+        connection.take_note(now, false);
         if lacks_neighbour {
             self.schedule.borrow_mut().await_neighbour(connection);
         }
@@ -274,7 +274,7 @@ impl Interface {
     /// Replaces a connection that only sits out its TIME-WAIT, with nothing left to send, by
     /// what has to be remembered of it.
     fn retire(&self, connection: &Rc<Connection>, now: Instant) -> bool {
-        let waits = connection.state() == State::TimeWait && connection.is_orphan.get();
+        let waits = connection.state() == State::TimeWait && connection.is_orphan();
         let Some(last) = connection.last_segment.get().filter(|_| waits) else {
             return false;
         };

@@ -3,7 +3,7 @@
 use alloc::rc::Rc;
 
 use super::build;
-use super::connection::Connection;
+use super::connection::{Connection, Stage};
 use super::engine::Engine;
 use super::frame::{Class, Classified, Flow, classify};
 use super::interface::Interface;
@@ -76,10 +76,10 @@ impl Interface {
             if let Some(segment) = engine.port.observed.segment {
                 connection.last_segment.set(Some(segment));
             }
-            connection.take_note(true);
+            connection.take_note(now, true);
             self.advance(&connection, now);
             // What the segment made it want to say goes out once the device has no more frames.
-            if connection.stage.get() != super::connection::Stage::Gone {
+            if connection.stage.get() != Stage::Gone {
                 self.schedule.borrow_mut().make_ready(&connection);
             }
             return;

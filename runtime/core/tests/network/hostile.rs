@@ -501,7 +501,7 @@ fn an_established_connection_survives_what_is_not_its_own() {
             .await
             .unwrap();
         pair.wire.set_faults(crate::support::Faults {
-            corrupt: 300,
+            corrupt: 100,
             ..Default::default()
         });
         for number in 0..50u8 {

@@ -200,7 +200,7 @@ fn advertised_addresses_come_and_expire() {
             addresses(&stack),
             [
                 "fe80::ff:fe00:1/64 (link-local)",
-                "2001:db8:1:0:0:ff:fe00:1/64 (router advertisement)"
+                "2001:db8:1::ff:fe00:1/64 (router advertisement)"
             ]
         );
         // A second advertisement cannot cut the lifetime short.

@@ -96,7 +96,9 @@ impl Lane {
         if self.happens(self.faults.drop) {
             return;
         }
-        if self.happens(self.faults.corrupt) {
+        // ARP has no checksum: one wrong bit would send everything astray for a minute.
+        let is_arp = frame[12..14] == [8, 6];
+        if !is_arp && self.happens(self.faults.corrupt) {
             let bit = self.next() as usize % (frame.len() * 8);
             frame[bit / 8] ^= 1 << (bit % 8);
         }
@@ -174,6 +176,13 @@ impl Wire {
     pub(crate) fn set_faults(&self, faults: Faults) {
         for lane in &self.lanes {
             lane.borrow_mut().faults = faults;
+        }
+    }
+
+    /// Starts another sequence of faults.
+    pub(crate) fn set_seed(&self, seed: u64) {
+        for (index, lane) in (1..).zip(&self.lanes) {
+            lane.borrow_mut().random = (seed * 2 + index).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         }
     }
 

@@ -413,7 +413,7 @@ fn a_peer_that_falls_silent_is_given_up() {
             (Duration::from_secs(20)..Duration::from_secs(30)).contains(&elapsed),
             "{elapsed:?}"
         );
-        // An orphan whose peer is silent goes, too.
+        // An orphan whose peer is silent goes, too; it is the one that gets no answer.
         drop(accepted);
         sleep(Duration::from_secs(70)).await;
         assert_eq!(pair.server.buffer_memory(), 0);
