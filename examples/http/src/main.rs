@@ -1,2 +1,112 @@
+//! A web server: a page about the guest it runs in, downloads and uploads of any size.
+//!
+//! ```text
+//! $ cargo rekernel run http                     (and --on xen for the same on a real Xen)
+//! rekernel: version 0.1.0 on QEMU q35, 65023 KiB of memory
+//! rekernel: ready http://10.0.2.15/ after 85 ms
+//!
+//! $ curl http://127.0.0.1:8080/                 a page: platform, uptime, addresses, memory
+//! $ curl http://127.0.0.1:8080/bytes/1000000    a million bytes; number i is i modulo 251
+//! $ curl --data-binary @file http://127.0.0.1:8080/echo    the file
+//! ```
+//!
+//! Every connection has its own task and is kept alive. The command-line key `port` chooses
+//! another port than 80. The HTTP library is picoserve; [`socket`] is all it needs to know
+//! about rekernel.
 #![no_std]
 #![no_main]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod bytes;
+mod echo;
+mod page;
+mod socket;
+
+use core::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use picoserve::response::Response;
+use picoserve::routing::{PathRouter, get, parse_path_segment, post_service};
+use picoserve::time::Duration;
+use picoserve::{Config, Router, Server, Timeouts};
+use rekernel::net::{BindError, TcpListener, TcpStream, first_address};
+
+use crate::bytes::Bytes;
+use crate::echo::Echo;
+use crate::socket::{GuestTimer, Socket, Upload};
+
+#[rekernel::main(keys = ["port"])]
+async fn main() -> Result<(), BindError> {
+    let port = port();
+    let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await?;
+    rekernel::spawn(announce(port));
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                rekernel::spawn(serve(stream, peer));
+            }
+            Err(error) => log::warn!("connection lost: {error}"),
+        }
+    }
+}
+
+fn port() -> u16 {
+    const DEFAULT: u16 = 80;
+    let Some(value) = rekernel::config::value("port") else {
+        return DEFAULT;
+    };
+    value.parse().unwrap_or_else(|_| {
+        log::error!("port={value}: is no port number; taking {DEFAULT}");
+        DEFAULT
+    })
+}
+
+/// Says where the server can be reached, once it can.
+async fn announce(port: u16) {
+    let Some(address) = first_address().await else {
+        log::warn!("no network device: nobody can reach this server");
+        return;
+    };
+    // Without the default port, as browsers show it.
+    let authority = match (address, port) {
+        (IpAddr::V4(address), 80) => alloc::format!("{address}"),
+        (IpAddr::V6(address), 80) => alloc::format!("[{address}]"),
+        _ => alloc::format!("{}", SocketAddr::new(address, port)),
+    };
+    rekernel::ready(format_args!("http://{authority}/"));
+}
+
+/// Limits for one connection. The library stops reading a request's head after
+/// `read_request`; an idle connection is closed after `persistent_start_read_request`.
+const CONFIG: Config = Config::new(Timeouts {
+    start_read_request: Duration::from_secs(10),
+    persistent_start_read_request: Duration::from_secs(60),
+    read_request: Duration::from_secs(10),
+    write: Duration::from_secs(30),
+})
+.keep_connection_alive();
+
+async fn serve(stream: TcpStream, peer: SocketAddr) {
+    let socket = Socket::new(stream);
+    let router = router(socket.upload());
+    let mut head = alloc::vec![0; echo::HEAD_BYTES];
+    let server = Server::custom(&router, GuestTimer, &CONFIG, &mut head);
+    match server.serve(socket).await {
+        Ok(served) => log::debug!("{peer}: {} requests", served.handled_requests_count),
+        Err(error) => log::debug!("{peer}: {error}"),
+    }
+}
+
+fn router(upload: Upload) -> Router<impl PathRouter> {
+    Router::new()
+        .route(
+            "/",
+            get(async || Response::ok(page::render()).with_content_type(page::TYPE)),
+        )
+        .route(
+            ("/bytes", parse_path_segment()),
+            get(async |length: usize| Response::ok(Bytes { length })),
+        )
+        .route("/echo", post_service(Echo { upload }))
+}
