@@ -73,6 +73,10 @@ impl GrantTable {
         access: Access,
     ) -> Result<(GrantReference, OwnedPage), ResourceError> {
         self.retry_quarantine(pool, RETRIES);
+        if self.free.is_empty() || pool.free() == 0 {
+            // Before giving up on anything, whatever can be had back.
+            self.retry_quarantine(pool, usize::MAX);
+        }
         if self.free.is_empty() {
             self.grow(pool, map)?;
         }

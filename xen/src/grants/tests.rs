@@ -193,3 +193,17 @@ fn the_quarantine_drains_whatever_order_the_peer_lets_go_in() {
     assert_eq!((machine.table.quarantined(), machine.pool.free()), (0, 100));
     assert_eq!(machine.table.free(), 504);
 }
+
+#[test]
+fn in_need_the_whole_quarantine_is_searched() {
+    let mut machine = Machine::new(1, 101);
+    let grants: Vec<_> = core::iter::from_fn(|| machine.share().ok()).collect();
+    let last = grants[99].0;
+    for grant in grants {
+        machine.peer_maps(grant.0, true);
+        machine.end(grant);
+    }
+    assert_eq!(machine.share().unwrap_err(), ResourceError::OutOfPages);
+    machine.peer_maps(last, false);
+    assert_eq!(machine.share().unwrap().0, last);
+}
