@@ -7,6 +7,7 @@
 use alloc::rc::Rc;
 use core::fmt;
 use core::future::Future;
+use core::sync::atomic::{Ordering, fence};
 use core::task::{Context, Poll};
 use core::time::Duration;
 
@@ -83,6 +84,12 @@ pub trait SharedPage {
     /// # Panics
     /// If `offset + from.len() > 4096`.
     fn write(&self, offset: usize, from: &[u8]);
+
+    /// Orders every store before it and every load after it, which acquire and release do not:
+    /// what both ends need between telling their own news and looking for the other's.
+    fn full_fence(&self) {
+        fence(Ordering::SeqCst);
+    }
 }
 
 impl<P: SharedPage + ?Sized> SharedPage for &P {
@@ -101,6 +108,10 @@ impl<P: SharedPage + ?Sized> SharedPage for &P {
     fn write(&self, offset: usize, from: &[u8]) {
         (**self).write(offset, from);
     }
+
+    fn full_fence(&self) {
+        (**self).full_fence();
+    }
 }
 
 impl<P: SharedPage + ?Sized> SharedPage for Rc<P> {
@@ -118,6 +129,10 @@ impl<P: SharedPage + ?Sized> SharedPage for Rc<P> {
 
     fn write(&self, offset: usize, from: &[u8]) {
         (**self).write(offset, from);
+    }
+
+    fn full_fence(&self) {
+        (**self).full_fence();
     }
 }
 

@@ -10,10 +10,11 @@
 mod back;
 mod front;
 #[cfg(test)]
+mod loom_tests;
+#[cfg(test)]
 mod tests;
 
 use core::fmt;
-use core::sync::atomic::{Ordering, fence};
 
 pub use self::back::BackRing;
 pub use self::front::FrontRing;
@@ -203,7 +204,7 @@ impl<P: SharedPage> SharedRing<P> {
         // The peer first writes its event word and then looks at our index; we do the reverse.
         // Without a full fence both may miss the other's store, and both sleep for ever. x86
         // needs it too: it lets a load pass an earlier store.
-        fence(Ordering::SeqCst);
+        self.page.full_fence();
         let event = RingIndex::new(self.page.load(direction.event));
         new.distance_from(event) < new.distance_from(old)
     }
@@ -218,7 +219,7 @@ impl<P: SharedPage> SharedRing<P> {
         let event = consumed.advanced(after);
         self.page.store(direction.event, event.value());
         // The mirror image of the fence in `publish`.
-        fence(Ordering::SeqCst);
+        self.page.full_fence();
         self.produced(direction) != consumed
     }
 

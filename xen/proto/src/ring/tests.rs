@@ -1,6 +1,9 @@
 //! Both ends against each other, against an enemy, and around the wrap.
 
+use alloc::boxed::Box;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
 
 use proptest::prelude::*;
 
@@ -198,6 +201,128 @@ fn a_new_ring_leaves_nothing_of_the_page_before_the_slots() {
 fn a_message_larger_than_a_slot_is_our_bug() {
     let (_, mut front, _) = pair(RingIndex::ZERO);
     let _ = front.push_raw(&[0; SLOT_SIZE + 1]);
+}
+
+/// What one end does in the middle of a step of the other's.
+type Interruption = Box<dyn FnOnce()>;
+
+/// A page that lets the peer run just before one access of ours.
+#[derive(Clone)]
+struct Interrupted {
+    page: FakePage,
+    before: Rc<RefCell<Option<(Access, Interruption)>>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Load(usize),
+    Store(usize),
+}
+
+impl Interrupted {
+    fn interrupt(&self, access: Access) {
+        let due = self
+            .before
+            .borrow_mut()
+            .take_if(|(before, _)| *before == access);
+        if let Some((_, interruption)) = due {
+            interruption();
+        }
+    }
+}
+
+impl SharedPage for Interrupted {
+    fn load(&self, word: usize) -> u32 {
+        self.interrupt(Access::Load(word));
+        self.page.load(word)
+    }
+
+    fn store(&self, word: usize, value: u32) {
+        self.interrupt(Access::Store(word));
+        self.page.store(word, value);
+    }
+
+    fn read(&self, offset: usize, into: &mut [u8]) {
+        self.page.read(offset, into);
+    }
+
+    fn write(&self, offset: usize, from: &[u8]) {
+        self.page.write(offset, from);
+    }
+}
+
+/// Every access of ours at which the peer may come in.
+fn accesses() -> impl Iterator<Item = Access> {
+    (0..4).flat_map(|word| [Access::Load(word), Access::Store(word)])
+}
+
+#[test]
+fn a_response_that_comes_during_the_final_check_is_seen_or_told() {
+    for access in accesses() {
+        let (page, _, _) = pair(CLOSE_TO_WRAP);
+        let before = Rc::new(RefCell::new(None));
+        let page = Interrupted { page, before };
+        let mut front = Front::starting_at(page.clone(), SLOT_SIZE, CLOSE_TO_WRAP);
+        let back = Rc::new(RefCell::new(Back::attach(page.page.clone(), SLOT_SIZE)));
+        // Two round trips, so that the event word lies behind.
+        let answer = |back: &mut Back<FakePage>| {
+            back.pop_request().unwrap();
+            back.push_response(&Number(1)).unwrap();
+            back.publish_responses()
+        };
+        for _ in 0..2 {
+            front.push_request(&Number(1)).unwrap();
+            let _ = front.publish_requests();
+        }
+        answer(&mut back.borrow_mut());
+        front.pop_response().unwrap();
+
+        let told = Rc::new(Cell::new(false));
+        let interruption = {
+            let (back, told) = (back.clone(), told.clone());
+            Box::new(move || told.set(answer(&mut back.borrow_mut())))
+        };
+        *page.before.borrow_mut() = Some((access, interruption));
+        let seen = front.final_check_for_responses();
+        let came = page.before.borrow_mut().take().is_none();
+        assert!(!came || seen || told.get(), "the response is lost");
+        let relevant = matches!(
+            access,
+            Access::Load(word::RESPONSE_PRODUCER) | Access::Store(word::RESPONSE_EVENT)
+        );
+        assert_eq!(came, relevant);
+    }
+}
+
+#[test]
+fn a_backend_that_falls_asleep_during_publishing_is_told_or_sees() {
+    for access in accesses() {
+        let (page, _, _) = pair(CLOSE_TO_WRAP);
+        let before = Rc::new(RefCell::new(None));
+        let page = Interrupted { page, before };
+        let mut front = Front::starting_at(page.clone(), SLOT_SIZE, CLOSE_TO_WRAP);
+        let mut back = Back::attach(page.page.clone(), SLOT_SIZE);
+        // One request is taken, so that the event word lies behind.
+        front.push_request(&Number(1)).unwrap();
+        let _ = front.publish_requests();
+        back.pop_request().unwrap();
+
+        front.push_request(&Number(2)).unwrap();
+        let sees = Rc::new(Cell::new(false));
+        let interruption = {
+            let sees = sees.clone();
+            Box::new(move || sees.set(back.final_check_for_requests()))
+        };
+        *page.before.borrow_mut() = Some((access, interruption));
+        let told = front.publish_requests();
+        let came = page.before.borrow_mut().take().is_none();
+        assert!(!came || told || sees.get(), "the backend sleeps for ever");
+        let relevant = matches!(
+            access,
+            Access::Store(word::REQUEST_PRODUCER) | Access::Load(word::REQUEST_EVENT)
+        );
+        assert_eq!(came, relevant);
+    }
 }
 
 /// One end of a ring that sleeps between events, as drivers do.
