@@ -135,6 +135,13 @@ fn page_fault(registers: &Registers, layout: &Layout) -> &'static str {
     if let Some(stack) = guard_at(address, layout) {
         return overflow(stack);
     }
+    // QEMU 10.0 emulating AMD's virtualization hides the address from guests of guests: it reads
+    // as 0. A stack pointer at a guard tells the same story.
+    if address == 0
+        && let Some(stack) = guard_near(registers.stack_pointer, layout)
+    {
+        return overflow(stack);
+    }
     if code & RESERVED_BIT != 0 {
         return "damaged page table";
     }
@@ -253,6 +260,18 @@ mod tests {
             let report = explain(PAGE_FAULT, code, address, 0);
             assert_eq!(report.explanation, expected, "{address:#x} {code:#b}");
             assert_eq!(report.fault_address, Some(address));
+        }
+    }
+
+    #[test]
+    fn a_hidden_fault_address_does_not_hide_a_stack_overflow() {
+        for (stack_pointer, expected) in [
+            (0x20_1000, "stack overflow: guard page of the boot stack"),
+            (0x20_0e50, "stack overflow: guard page of the boot stack"),
+            (0x20_1008, "null pointer"),
+        ] {
+            let report = explain(PAGE_FAULT, 2, 0, stack_pointer);
+            assert_eq!(report.explanation, expected, "{stack_pointer:#x}");
         }
     }
 

@@ -4,11 +4,13 @@
 //! `link.x`). That entry looks at the loader's command line for the name of a flaw, makes a start
 //! info with it, and goes on to pvh-boot's entry.
 //!
-//! Build as `boot-probe`. Run:
+//! Build: `cargo rekernel build bad-start-info`, which leaves it at `target/rekernel/bad-start-info`.
+//!
+//! Run:
 //! ```text
 //! qemu-system-x86_64 -M q35 -accel tcg -m 64 -nodefaults -display none -no-reboot \
 //!     -debugcon file:debug.txt -serial stdio -device isa-debug-exit,iobase=0xf4,iosize=4 \
-//!     -kernel target/x86_64-unknown-linux-gnu/release/bad-start-info -append FLAW
+//!     -kernel target/rekernel/bad-start-info -append FLAW
 //! ```
 //! Expected: exit status 35, and on the debug port as well as on COM1 one line:
 //!
@@ -27,8 +29,8 @@
 //! | `module-overlap` | `module 0 0x100000..0x101000 overlaps the program`                               |
 //! | `command-line`   | `command line at 0x100000000`                                                    |
 //!
-//! Any other flaw's name, `none` among them, leaves the start info as it should be: `STARTED`,
-//! status 33.
+//! `good` hands over a start info made in the same way, without a flaw, and any other name, `none`
+//! say, the loader's own: `STARTED` on the debug port, exit status 33.
 
 #![no_std]
 #![no_main]
@@ -36,7 +38,6 @@
 mod flaws;
 
 use core::arch::global_asm;
-
 use core::panic::PanicInfo;
 
 use pvh_boot::{BootInfo, Outcome, debug_port};

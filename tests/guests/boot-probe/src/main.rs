@@ -1,14 +1,13 @@
 //! Boots, looks at what pvh-boot made of the machine, and says `PROBE OK`; or, with the name of an
 //! attack as its command line, tries it and must die of it.
 //!
-//! Build, with `$FLAGS` as in BUILD.md ("Guest flags"):
-//! `CARGO_ENCODED_RUSTFLAGS=$FLAGS cargo build --release --target x86_64-unknown-linux-gnu -p boot-probe`
+//! Build: `cargo rekernel build boot-probe`, which leaves it at `target/rekernel/boot-probe`.
 //!
 //! Run, on `pc`, `q35` or `microvm`, with 8 MiB of memory or more:
 //! ```text
 //! qemu-system-x86_64 -M q35 -accel tcg -cpu max -m 64 -nodefaults -display none -no-reboot \
 //!     -debugcon stdio -device isa-debug-exit,iobase=0xf4,iosize=4 \
-//!     -kernel target/x86_64-unknown-linux-gnu/release/boot-probe [-append ATTACK]
+//!     -kernel target/rekernel/boot-probe [-append ATTACK]
 //! ```
 //! Without an attack the last line is `PROBE OK` and QEMU's exit status 33. A check that fails
 //! prints `PROBE FAILED: ` and what it found, status 35.
