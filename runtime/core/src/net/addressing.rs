@@ -108,7 +108,7 @@ impl Addressing {
     }
 
     /// Gives the interface the addresses it is to have now, and says what is new.
-    fn install(&self, interface: &Interface, engine: &mut Engine) {
+    pub(super) fn install(&self, interface: &Interface, engine: &mut Engine) {
         let mut addresses = Vec::new();
         let gateway_ipv4 = self.ipv4(&mut addresses);
         let gateway_ipv6 = self.ipv6(engine, &mut addresses);
@@ -127,7 +127,10 @@ impl Addressing {
             log::info!(target: "net", "{}: address {old} is gone", interface.name);
         }
         engine.set_addresses(addresses, gateway_ipv4, gateway_ipv6);
-        engine.announce();
+        if engine.port.device.link_is_up() {
+            engine.announce();
+        }
+        interface.addresses_changed();
     }
 
     fn ipv4(&self, addresses: &mut Vec<ConfiguredAddress>) -> Option<Ipv4Addr> {

@@ -92,12 +92,14 @@ impl Connection {
         options: &TcpOptions,
         backlog: Option<Weak<Backlog>>,
     ) -> Option<Self> {
-        let memory = shared
-            .budget
-            .take(options.receive_buffer.checked_add(options.send_buffer)?)?;
+        let usual = shared.budget.buffer_size();
+        // smoltcp refuses more than 1 GiB; no window is larger (RFC 7323).
+        let size = |bytes: Option<usize>| bytes.unwrap_or(usual).clamp(1, 1 << 30);
+        let (receive, send) = (size(options.receive_buffer), size(options.send_buffer));
+        let memory = shared.budget.take(receive + send)?;
         let mut socket = Socket::new(
-            SocketBuffer::new(try_buffer(options.receive_buffer.max(1))?),
-            SocketBuffer::new(try_buffer(options.send_buffer.max(1))?),
+            SocketBuffer::new(try_buffer(receive)?),
+            SocketBuffer::new(try_buffer(send)?),
         );
         // Programs write what belongs together at once, and the interface sends only after the
         // task that wrote has run: small segments are not worth a round trip (RFC 896).

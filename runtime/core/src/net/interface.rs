@@ -83,6 +83,13 @@ impl Interface {
         }
     }
 
+    /// Takes up the addresses that are known from the start, so that sockets can be bound to
+    /// them before the link is up.
+    pub(super) fn configure(&self) {
+        let mut engine = self.engine.borrow_mut();
+        self.addressing.borrow().install(self, &mut engine);
+    }
+
     /// Moves packets for as long as the stack lives.
     pub(super) async fn run(self: Rc<Self>) {
         let mut alarm: Option<(Instant, Pin<Box<Sleep>>)> = None;
@@ -164,7 +171,15 @@ impl Interface {
         );
         self.addressing.borrow_mut().link_up(self, engine, now);
         engine.announce();
+        self.addresses_changed();
         self.schedule.borrow_mut().neighbour_spoke();
+    }
+
+    /// Wakes who waits for the network.
+    pub(super) fn addresses_changed(&self) {
+        if let Some(stack) = self.stack.upgrade() {
+            stack.address_watchers.wake_all();
+        }
     }
 
     fn receive_frames(&self, engine: &mut Engine, now: Instant) -> usize {

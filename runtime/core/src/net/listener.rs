@@ -137,13 +137,16 @@ impl Backlog {
         if self.waiting.borrow().len() >= limit {
             return Admission::Full;
         }
-        let mut half_open = self.half_open.borrow_mut();
-        if half_open.len() < limit {
+        if self.half_open.borrow().len() < limit {
             return Admission::Free;
         }
-        half_open
-            .pop_front()
+        self.oldest_half_open()
             .map_or(Admission::Full, Admission::Instead)
+    }
+
+    /// Takes out the handshake that has been under way for longest.
+    pub(super) fn oldest_half_open(&self) -> Option<Rc<Connection>> {
+        self.half_open.borrow_mut().pop_front()
     }
 
     /// A handshake began.

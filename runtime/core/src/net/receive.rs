@@ -119,17 +119,19 @@ impl Interface {
                 engine.port.counters.refused_connections += 1;
                 return;
             }
-            Admission::Instead(oldest) => {
-                if let Some(interface) = oldest.interface.upgrade() {
-                    interface.remove(&oldest);
-                }
-            }
+            Admission::Instead(oldest) => withdraw(&oldest),
             Admission::Free => {}
         }
-        let connection = self.stack.upgrade().and_then(|stack| {
+        let create = || {
+            let stack = self.stack.upgrade()?;
             let interface = stack.interface(self.index)?;
             let backlog = Some(Rc::downgrade(listener));
             Connection::new(&stack, &interface, flow, &listener.options, backlog)
+        };
+        let connection = create().or_else(|| {
+            // Memory, too, goes to who may complete the handshake rather than to who did not.
+            withdraw(&listener.oldest_half_open()?);
+            create()
         });
         let Some(connection) = connection else {
             engine.port.counters.refused_connections += 1;
@@ -161,5 +163,12 @@ impl Interface {
         connection.start_handshake_limit(now);
         listener.begin(&connection);
         self.schedule.borrow_mut().make_ready(&connection);
+    }
+}
+
+/// Ends a connection whose handshake is not complete, without a word.
+fn withdraw(connection: &Rc<Connection>) {
+    if let Some(interface) = connection.interface.upgrade() {
+        interface.remove(connection);
     }
 }

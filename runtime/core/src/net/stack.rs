@@ -5,7 +5,9 @@ use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
+use core::future::poll_fn;
 use core::net::{IpAddr, SocketAddr};
+use core::task::Poll;
 
 use smoltcp::wire::IpEndpoint;
 
@@ -17,7 +19,11 @@ use super::interface::Interface;
 use super::listener::{Backlog, TcpListener, covers, overlaps};
 use super::tcp::{TcpOptions, TcpStream};
 use super::udp::{Mailbox, UdpOptions, UdpSocket};
-use super::{AddressConfig, BindError, ConnectError, InterfaceInformation, ResolveError, ports};
+use super::wakers::Wakers;
+use super::{
+    AddressConfig, AddressSource, BindError, ConnectError, InterfaceInformation, ResolveError,
+    ports,
+};
 use crate::config::Settings;
 use crate::context;
 use crate::executor;
@@ -45,6 +51,7 @@ impl Stack {
             budget: Budget::unlimited(),
             next_number: Cell::new(0),
             is_cleared: Cell::new(false),
+            address_watchers: Wakers::default(),
         }))
     }
 
@@ -68,6 +75,7 @@ impl Stack {
             device,
             config,
         ));
+        interface.configure();
         interfaces.push(interface.clone());
         drop(executor::spawn(interface.run()));
     }
@@ -117,6 +125,27 @@ impl Stack {
             .iter()
             .map(|interface| interface.information())
             .collect()
+    }
+
+    /// Waits until the network can be used, and gives the address under which this guest is
+    /// reached: the first one that is not link-local, on the first interface whose link is up.
+    /// `None` if there is no interface.
+    pub async fn first_address(&self) -> Option<IpAddr> {
+        poll_fn(|task| {
+            self.0.address_watchers.register(task.waker());
+            let interfaces = self.interfaces();
+            if interfaces.is_empty() {
+                return Poll::Ready(None);
+            }
+            let found = interfaces
+                .iter()
+                .filter(|interface| interface.link_is_up)
+                .flat_map(|interface| &interface.addresses)
+                .find(|own| own.source != AddressSource::LinkLocal)
+                .map(|own| own.address);
+            found.map_or(Poll::Pending, |address| Poll::Ready(Some(address)))
+        })
+        .await
     }
 
     /// Listens on `address`: see [`TcpListener::bind_with`].
@@ -300,6 +329,8 @@ pub(super) struct Shared {
     pub(super) budget: Rc<Budget>,
     next_number: Cell<u64>,
     is_cleared: Cell<bool>,
+    /// Who waits for addresses and links to change.
+    pub(super) address_watchers: Wakers,
 }
 
 impl Shared {

@@ -20,10 +20,12 @@ use crate::time::timeout;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpOptions {
     /// Bytes that can arrive and wait to be read: also the largest window the peer sees.
-    /// 16 KiB unless told.
-    pub receive_buffer: usize,
-    /// Bytes that can be written and wait to be acknowledged. 16 KiB unless told.
-    pub send_buffer: usize,
+    /// `None`, unless told: as memory allows. That is 16 KiB when the stack has no limit for
+    /// its buffers, else a 64th of what is left below
+    /// [the limit](Stack::set_buffer_limit), from 4 to 64 KiB.
+    pub receive_buffer: Option<usize>,
+    /// Bytes that can be written and wait to be acknowledged. `None`, unless told: as above.
+    pub send_buffer: Option<usize>,
     /// How long the peer may take to answer when a connection is opened. 30 s unless told.
     pub connect_timeout: Duration,
     /// How long the peer may leave what was sent unacknowledged (the user timeout of RFC 9293).
@@ -39,8 +41,8 @@ pub struct TcpOptions {
 impl Default for TcpOptions {
     fn default() -> Self {
         Self {
-            receive_buffer: 16 * 1024,
-            send_buffer: 16 * 1024,
+            receive_buffer: None,
+            send_buffer: None,
             connect_timeout: Duration::from_secs(30),
             user_timeout: Duration::from_secs(120),
             keep_alive: None,

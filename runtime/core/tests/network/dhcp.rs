@@ -145,13 +145,19 @@ fn it_keeps_trying() {
             ..Server::default()
         }));
         drop(serve(raw, server.clone()));
+        let waiting = spawn({
+            let stack = stack.clone();
+            async move { stack.first_address().await }
+        });
         sleep(Duration::from_secs(120)).await;
         let tries = server.borrow().seen.len();
         assert!((20..=60).contains(&tries), "{tries}");
         assert!(addresses(&stack).is_empty());
         server.borrow_mut().is_silent = false;
-        sleep(Duration::from_secs(10)).await;
+        assert!(!waiting.is_finished());
+        assert_eq!(waiting.await.unwrap(), Some(Ipv4Addr::from(LEASED).into()));
         assert_eq!(addresses(&stack), ["10.0.0.50/24 (DHCP)"]);
+        assert_eq!(Stack::new().first_address().await, None);
     });
 }
 

@@ -393,7 +393,16 @@ impl Pair {
 
 /// A stack and the raw other end of its wire.
 pub(crate) fn alone(config: AddressConfig) -> (Wire, Stack, End) {
-    let (wire, first, second) = Wire::new();
+    alone_with(config, |_| {})
+}
+
+/// As [`alone`], with a device that `prepare` changed.
+pub(crate) fn alone_with(
+    config: AddressConfig,
+    prepare: impl FnOnce(&mut End),
+) -> (Wire, Stack, End) {
+    let (wire, mut first, second) = Wire::new();
+    prepare(&mut first);
     let stack = Stack::new();
     stack.add_interface(Box::new(first), config);
     (wire, stack, second)

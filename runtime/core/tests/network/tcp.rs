@@ -104,12 +104,9 @@ fn a_thousand_connections_at_once() {
 fn many_short_connections_leave_no_memory_behind() {
     run(async {
         let pair = Pair::new();
-        let listener = pair
-            .server
-            .listen(at(SERVER, 80), TcpOptions::default())
-            .err();
-        assert!(matches!(listener, Some(BindError::AddressNotAvailable(_))));
-        settle().await;
+        let elsewhere = pair.server.listen(at(CLIENT, 80), TcpOptions::default());
+        assert!(matches!(elsewhere, Err(BindError::AddressNotAvailable(_))));
+        // A static address can be listened on before the link is up.
         let listener = pair
             .server
             .listen(at(SERVER, 80), TcpOptions::default())
@@ -456,7 +453,7 @@ fn memory_limit_refuses_instead_of_failing() {
             .server
             .listen(at(SERVER, 80), TcpOptions::default())
             .unwrap();
-        pair.server.set_buffer_limit(3 * 32 * 1024);
+        pair.server.set_buffer_limit(3 * 8 * 1024);
         let quick = TcpOptions {
             connect_timeout: Duration::from_secs(2),
             ..TcpOptions::default()
@@ -467,6 +464,7 @@ fn memory_limit_refuses_instead_of_failing() {
         }
         let error = pair.client.connect(at(SERVER, 80), quick).await;
         assert_eq!(error.unwrap_err(), ConnectError::TimedOut(at(SERVER, 80)));
+        assert!(pair.server.interfaces()[0].counters.refused_connections >= 1);
         pair.client.set_buffer_limit(0);
         let error = pair.client.connect(at(SERVER, 80), quick).await;
         assert_eq!(error.unwrap_err(), ConnectError::OutOfMemory);
