@@ -3,6 +3,8 @@
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec;
 use alloc::vec::Vec;
+use core::mem;
+use core::task::{Context, Waker};
 
 use xen_proto::fake::{FakePeer, FakePort, MappedPage};
 use xen_proto::hypervisor::{EventPort, GrantReference, PAGE_SIZE, PortNumber, SharedPage};
@@ -97,6 +99,10 @@ pub struct Rings {
     offered: VecDeque<ReceiveRequest>,
     /// Packets that wait for pages.
     backlog: VecDeque<Packet>,
+    /// There may be pages to receive into that nobody looked at.
+    look_for_pages: bool,
+    /// There may be frames that nobody looked at.
+    look_for_frames: bool,
     /// Frames that the guest sent, oldest first.
     pub received: VecDeque<ReceivedFrame>,
     /// Every grant that was ever named, in either direction.
@@ -128,6 +134,8 @@ impl Rings {
             outstanding: VecDeque::new(),
             offered: VecDeque::new(),
             backlog: VecDeque::new(),
+            look_for_pages: true,
+            look_for_frames: true,
             received: VecDeque::new(),
             grants_seen: BTreeSet::new(),
             notifications: 0,
@@ -136,6 +144,7 @@ impl Rings {
 
     /// Sends a packet to the guest, now or when it has offered enough pages.
     pub fn send(&mut self, packet: Packet) {
+        self.look_for_pages |= self.backlog.is_empty();
         self.backlog.push_back(packet);
     }
 
@@ -223,29 +232,42 @@ impl Rings {
         self.transmit.next_response()
     }
 
-    /// Takes what the guest sends, answers it, and sends what waits and finds pages.
+    /// Takes what the guest sends, answers it, and sends what waits and finds pages. Looks into
+    /// a ring only after an event: a guest that does not notify is not served.
     pub(super) fn service(&mut self, completion: Completion) -> bool {
-        let mut worked = self.take_frames();
-        match completion {
-            Completion::Never => {}
-            Completion::AtOnce => {
-                while !self.outstanding.is_empty() {
-                    self.complete(0, TransmitStatus::Okay);
-                }
-            }
-            Completion::Reversed => {
-                while let Some(last) = self.outstanding.len().checked_sub(1) {
-                    self.complete(last, TransmitStatus::Okay);
-                }
-            }
+        let mut idle = Context::from_waker(Waker::noop());
+        if self.transmit_port.poll_event(&mut idle).is_ready() {
+            self.look_for_frames = true;
+            self.look_for_pages |= self.receive_port.is_none();
         }
-        worked |= self.deliver();
+        if let Some(port) = &self.receive_port {
+            self.look_for_pages |= port.poll_event(&mut idle).is_ready();
+        }
+        let mut worked = false;
+        if mem::take(&mut self.look_for_frames) {
+            worked |= self.take_frames();
+            self.look_for_frames = self.transmit.final_check_for_requests();
+        }
+        worked |= self.complete_all(completion);
+        if mem::take(&mut self.look_for_pages) {
+            worked |= self.deliver();
+            self.look_for_pages =
+                !self.backlog.is_empty() && self.receive.final_check_for_requests();
+        }
         self.publish();
-        // Events must come for what follows, or the guest would wait for ever.
-        worked |= self.transmit.final_check_for_requests();
-        let starving = !self.backlog.is_empty();
-        if starving {
-            worked |= self.receive.final_check_for_requests();
+        worked || self.look_for_frames || self.look_for_pages
+    }
+
+    fn complete_all(&mut self, completion: Completion) -> bool {
+        let mut worked = false;
+        while let Some(last) = self.outstanding.len().checked_sub(1) {
+            let next = match completion {
+                Completion::Never => break,
+                Completion::AtOnce => 0,
+                Completion::Reversed => last,
+            };
+            self.complete(next, TransmitStatus::Okay);
+            worked = true;
         }
         worked
     }

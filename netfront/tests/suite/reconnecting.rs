@@ -229,3 +229,23 @@ fn every_order_of_states_ends_in_a_connection() {
         lab.assert_working();
     }
 }
+
+#[test]
+fn an_action_that_xenstore_refuses_is_done_later() {
+    let mut lab = Lab::connected();
+    for _ in 0..3 {
+        // More than a transaction is tried: closing fails at first, then publishing.
+        lab.bed.xenstored.refuse_commits(20);
+        lab.backend.set_state(State::Closing);
+        lab.settle();
+        assert!(!lab.device.link_is_up());
+        lab.pass(Duration::from_secs(3));
+        lab.bed.xenstored.refuse_commits(20);
+        lab.pass(Duration::from_secs(3));
+        lab.assert_working();
+    }
+    let mut other = Lab::plugged(Options::default());
+    other.bed.xenstored.refuse_commits(1 + 20);
+    other.pass(Duration::from_secs(5));
+    other.assert_working();
+}

@@ -71,16 +71,7 @@ fn receiving_grows_under_load_and_no_packet_grants_anything() {
         "without load it stays"
     );
     for _ in 0..20 {
-        for _ in 0..300 {
-            let packet = Packet::whole(&frame, ReceiveFlags::empty());
-            lab.backend.rings().send(packet);
-        }
-        let mut received = 0;
-        while received < 300 {
-            lab.settle();
-            let _ = lab.poll_event();
-            received += lab.receive_all().len();
-        }
+        flood(&mut lab, 300);
     }
     assert_eq!(lab.device.statistics().receive_pages, 256);
     let allocations = lab.bed.hypervisor.allocations();
@@ -92,22 +83,28 @@ fn receiving_grows_under_load_and_no_packet_grants_anything() {
     assert_eq!(lab.backend.rings().grants_seen.len(), 257);
 }
 
+/// Sends frames faster than the guest offers pages, and waits for them all.
+fn flood(lab: &mut Lab, frames: usize) {
+    for _ in 0..frames {
+        let packet = Packet::whole(&plain_frame(1514, 1), ReceiveFlags::empty());
+        lab.backend.rings().send(packet);
+    }
+    let mut received = 0;
+    while received < frames {
+        lab.settle();
+        let _ = lab.poll_event();
+        let before = received;
+        received += lab.receive_all().len();
+        assert!(received > before, "it stands still after {received} frames");
+    }
+}
+
 #[test]
 fn receiving_that_cannot_grow_goes_on_as_it_is() {
     let mut lab = Lab::connected();
     lab.bed.hypervisor.limit_pages(5);
-    let frame = plain_frame(1514, 1);
     for _ in 0..10 {
-        for _ in 0..200 {
-            let packet = Packet::whole(&frame, ReceiveFlags::empty());
-            lab.backend.rings().send(packet);
-        }
-        let mut received = 0;
-        while received < 200 {
-            lab.settle();
-            let _ = lab.poll_event();
-            received += lab.receive_all().len();
-        }
+        flood(&mut lab, 200);
     }
     assert_eq!(lab.device.statistics().receive_pages, 69);
     let warnings = log_lines();
