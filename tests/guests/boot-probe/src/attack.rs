@@ -5,8 +5,8 @@
 use core::arch::asm;
 use core::hint::black_box;
 
-use pvh_boot::BootInfo;
 use pvh_boot::interrupts::{self, Vector};
+use pvh_boot::{BootInfo, Outcome, exceptions};
 
 pub(crate) type Attack = fn(&BootInfo);
 
@@ -29,6 +29,13 @@ pub(crate) fn by_name(name: &[u8]) -> Option<Attack> {
         b"bad-stack" => |_| bad_stack(),
         b"double-fault" => |_| double_fault(),
         b"handler-overflow" => |_| handler_overflow(),
+        b"nested" => |_| {
+            exceptions::set_handler(|_| {
+                load(0);
+                pvh_boot::stop(Outcome::Success)
+            });
+            invalid_instruction();
+        },
         b"ud2" => |_| invalid_instruction(),
         b"divide" => |_| divide(),
         b"unmapped" => |_| load(1 << 42),

@@ -30,7 +30,11 @@
 //! | `ud2`              | `invalid opcode at `                                                        |
 //! | `divide`           | `divide error at `                                                          |
 //! | `unmapped`         | `page fault at ` … `: nothing is mapped at the address (address 0x40000000000)` |
+//! | `nested`           | none: `pvh-boot: exception while another is reported: page fault at `       |
 //! | `panic`            | none: `PANIC: ` and the panic's message                                     |
+//!
+//! On a processor that is not enough (status 35): with `-cpu qemu64,-nx` the line has `does not offer
+//! no-execute pages`, with `-cpu qemu64,-lm` `this processor has no 64-bit mode`.
 //!
 //! `ATTACK SURVIVED` (status 33) must never appear. Under Xen the lines come on Xen's console
 //! (`guest_loglvl=all`), and the domain ends.
