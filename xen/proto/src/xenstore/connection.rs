@@ -66,7 +66,7 @@ pub(super) struct Connection {
     /// Bytes of the first message that are in the ring.
     sent: usize,
     unanswered: BTreeMap<u32, Request>,
-    next_request_id: u32,
+    pub(super) next_request_id: u32,
     watches: BTreeMap<WatchToken, WatchState>,
     next_token: u64,
     driver: Option<Waker>,

@@ -132,6 +132,76 @@ fn a_backend_in_another_domain_is_followed() {
 }
 
 #[test]
+fn a_backend_that_moves_in_place_is_followed() {
+    let scene = Scene::new();
+    scene.connect();
+    let there = alloc::format!("/local/domain/5/backend/vif/{}/0", TestBed::GUEST);
+    scene
+        .bed
+        .xenstored
+        .write(&alloc::format!("{there}/state"), "1");
+    scene
+        .bed
+        .xenstored
+        .set_owner(&there, DomainId(5), &[TestBed::GUEST]);
+    let state = alloc::format!("{there}/state");
+    scene
+        .bed
+        .xenstored
+        .set_owner(&state, DomainId(5), &[TestBed::GUEST]);
+    scene.bed.xenstored.write("device/vif/0/backend-id", "5");
+    scene.bed.xenstored.write("device/vif/0/backend", &there);
+    let scene = Scene {
+        backend: there,
+        ..scene
+    };
+    scene.connect();
+    // The old one has no say any more.
+    let old = alloc::format!("/local/domain/0/backend/vif/{}/0/state", TestBed::GUEST);
+    scene.bed.xenstored.write(&old, State::Closing.text());
+    assert_eq!(scene.settled().as_deref(), Some("4"));
+    scene.bed.executor.run_until_stalled();
+    assert_eq!(
+        scene.bed.xenstored.watches(),
+        2,
+        "the old one is not watched"
+    );
+}
+
+#[test]
+fn a_backend_that_goes_before_it_connected_is_waited_for() {
+    let scene = Scene::new();
+    scene.settled();
+    for going in [State::Closing, State::Closed, State::Unknown] {
+        assert_eq!(scene.backend_says(State::InitWait).as_deref(), Some("4"));
+        assert_eq!(scene.phase.get(), Phase::Published);
+        scene.backend_says(going);
+        assert_ne!(scene.phase.get(), Phase::Published, "{going}");
+    }
+    scene.backend_says(State::Closed);
+    scene.connect();
+}
+
+#[test]
+fn a_state_is_not_written_to_a_device_that_is_gone() {
+    let bed = TestBed::new();
+    bed.xenstored.add_device("vif", 0, TestBed::PEER);
+    // The worst case: the guest could make it again.
+    bed.xenstored.set_owner("device/vif", TestBed::GUEST, &[]);
+    let store = bed.store.clone();
+    let server = bed.xenstored.clone();
+    let written = bed.executor.block_on(async move {
+        let device = Device::new(store, "device/vif/0");
+        let before = device.write_state(State::Connected).await;
+        server.remove("device/vif/0");
+        (before, device.write_state(State::Closed).await)
+    });
+    assert_eq!(written, (Ok(true), Ok(false)));
+    assert!(bed.xenstored.directory("device/vif").is_empty());
+    assert_eq!(bed.xenstored.open_transactions(), 0);
+}
+
+#[test]
 fn a_backend_that_dies_and_returns_is_connected_again() {
     let scene = Scene::new();
     scene.connect();

@@ -130,12 +130,14 @@ fn a_directory_that_changes_between_parts_is_read_again() {
         server
             .wait_until(|server| parts(server.received()) == 2)
             .await;
-        server.write("data/many/zzz", "");
+        // Before all others: every offset changes.
+        server.write("data/many/aaa", "");
     });
     bed.executor.run_until_stalled();
     let names = names.take().expect("it is done").expect("it is read");
     assert_eq!(names.len(), 1001);
-    assert_eq!(names.last().map(String::as_str), Some("zzz"));
+    assert_eq!(names.first().map(String::as_str), Some("aaa"));
+    assert_eq!(names.last().map(String::as_str), Some("name-00999"));
 }
 
 #[test]

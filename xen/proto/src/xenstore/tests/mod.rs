@@ -1,6 +1,7 @@
 //! The client against the fake xenstored, over a real ring with indices close to the wrap.
 
 mod client;
+mod connection;
 mod hostile;
 mod parser;
 mod transactions;
