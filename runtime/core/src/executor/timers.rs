@@ -68,9 +68,32 @@ impl Timers {
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.waiting.first_key_value().map(|(id, _)| id.deadline)
     }
+}
 
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.waiting.len()
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Duration;
+
+    fn at(milliseconds: u64) -> Instant {
+        Instant::since_boot(Duration::from_millis(milliseconds))
+    }
+
+    #[test]
+    fn cancelled_timers_leave_at_once() {
+        let mut timers = Timers::new();
+        let last = timers.insert(at(100), Waker::noop());
+        for number in 0..1000 {
+            let timer = timers.insert(at(number), Waker::noop());
+            timers.cancel(timer);
+        }
+        assert_eq!(timers.waiting.len(), 1);
+        assert_eq!(timers.next_deadline(), Some(at(100)));
+        timers.expire(at(99));
+        assert!(timers.rearm(last, Waker::noop()));
+        timers.expire(at(100));
+        assert!(!timers.rearm(last, Waker::noop()));
+        assert_eq!(timers.next_deadline(), None);
+        timers.cancel(last);
     }
 }

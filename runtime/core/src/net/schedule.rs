@@ -121,9 +121,4 @@ impl Schedule {
             task.wake();
         }
     }
-
-    #[cfg(test)]
-    pub(super) fn timers_len(&self) -> usize {
-        self.timers.len()
-    }
 }
