@@ -1,8 +1,9 @@
 //! The host tier: what the compiler, its helpers and the crates' own tests say.
 
+use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use cargo_rekernel::package::{self, cargo};
 use cargo_rekernel::progress::status;
 
@@ -41,6 +42,11 @@ pub(crate) fn run(summary: &mut Summary) {
         )
     });
     summary.check(Tier::Host, "tests of all crates", crate_tests);
+    summary.check(
+        Tier::Host,
+        "golden vectors are what Xen's headers say",
+        golden_vectors,
+    );
 }
 
 /// The tests of every crate that runs on the host: all but the guests themselves, which
@@ -56,6 +62,62 @@ fn crate_tests() -> Result<()> {
         arguments.extend(["--exclude".to_owned(), guest.name]);
     }
     step(&arguments, &[])
+}
+
+/// Programs that print what Xen's own headers say, and the files kept of it, which the
+/// crates' tests read.
+const VECTORS: &[(&str, &str)] = &[
+    ("xen/proto/vectors/abi.c", "xen/proto/vectors/abi.txt"),
+    (
+        "pvh-boot/vectors/start_info.c",
+        "pvh-boot/vectors/start_info.bin",
+    ),
+];
+
+/// Makes the vectors anew: a typing error in a kept file would otherwise be believed for ever.
+fn golden_vectors() -> Result<()> {
+    let why = "the golden vectors are made anew from Xen's own headers";
+    lab::packages::ensure(&["gcc", "libc6-dev", "libxen-dev"], why, &|line| {
+        status("Installing", line)
+    })?;
+    let program = std::env::temp_dir().join(format!("rekernel-vectors-{}", std::process::id()));
+    let outcome = VECTORS.iter().try_for_each(|(source, kept)| {
+        compare_vectors(&workspace().join(source), &workspace().join(kept), &program)
+    });
+    // It is there only if a compilation succeeded.
+    let _ = std::fs::remove_file(&program);
+    outcome
+}
+
+fn compare_vectors(source: &Path, kept: &Path, program: &Path) -> Result<()> {
+    status(
+        "Running",
+        &format!(
+            "cc {} and comparing with {}",
+            source.display(),
+            kept.display()
+        ),
+    );
+    let compiled = Command::new("cc")
+        .arg("-o")
+        .arg(program)
+        .arg(source)
+        .status()
+        .context("cc could not be started")?;
+    ensure!(compiled.success(), "{} does not compile", source.display());
+    let made = Command::new(program)
+        .output()
+        .context("the made program could not be started")?;
+    ensure!(made.status.success(), "{} fails when run", source.display());
+    let kept_bytes =
+        std::fs::read(kept).with_context(|| format!("{} cannot be read", kept.display()))?;
+    ensure!(
+        made.stdout == kept_bytes,
+        "{} is not what {} prints",
+        kept.display(),
+        source.display()
+    );
+    Ok(())
 }
 
 /// Runs cargo with these arguments, telling so; its own messages go where ours go.

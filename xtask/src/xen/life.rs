@@ -13,6 +13,12 @@ pub(super) const TESTS: &[Test] = &[
     ("xl reboot is obeyed", reboot),
     ("a panic is a crash to Xen", panic),
     (
+        "xen-probe: every part of the hypervisor's interface",
+        every_part,
+    ),
+    ("xen-probe: 1 MiB of console output", console_flood),
+    ("boot-probe on Xen, and three attacks", boot_probe),
+    (
         "20 cycles of create and destroy leave nothing behind",
         cycles,
     ),
@@ -59,6 +65,65 @@ fn panic(context: &Context) -> Result<()> {
     guest.wait_until("the crash in xl's list", XL_LIMIT, |listing| {
         listing.is_some_and(|listing| listing.state.contains('c'))
     })
+}
+
+fn every_part(context: &Context) -> Result<()> {
+    let guest = Guest::create(context, &probe("xen-probe", "xen-probe", ""))?;
+    guest.explain(guest.wait_for("PROBE OK", BOOT_LIMIT))?;
+    guest.wait_until("the probe's end", XL_LIMIT, |listing| listing.is_none())
+}
+
+fn console_flood(context: &Context) -> Result<()> {
+    let guest = Guest::create(context, &probe("xen-probe", "xen-flood", "flood"))?;
+    guest.explain(guest.wait_for("PROBE OK", BOOT_LIMIT))?;
+    guest.wait_until("the probe's end", XL_LIMIT, |listing| listing.is_none())
+}
+
+/// The boot code has no driver for Xen's console: its words are on the hypervisor's own.
+fn boot_probe(context: &Context) -> Result<()> {
+    let words = [
+        ("", "PROBE OK"),
+        ("write-text", "write to the program's code"),
+        ("null", "null pointer (address 0x0)"),
+        (
+            "stack-overflow",
+            "stack overflow: guard page of the boot stack",
+        ),
+    ];
+    for (attack, expected) in words {
+        let name = format!("boot-probe-{attack}");
+        let before = context.dom0.serial_console().len();
+        let guest = Guest::create(context, &probe("boot-probe", &name, attack))?;
+        guest.wait_until("the probe's end", XL_LIMIT, |listing| {
+            // A guest that stops for good may stay in the list as shut down.
+            listing.is_none_or(|listing| listing.state.contains('s'))
+        })?;
+        let console = context.dom0.serial_console();
+        let said = console.get(before..).unwrap_or_default();
+        ensure!(
+            said.contains(expected),
+            "`{attack}`: Xen's console lacks `{expected}`: {said}"
+        );
+        ensure!(
+            !said.contains("ATTACK SURVIVED"),
+            "`{attack}` survived: {said}"
+        );
+    }
+    Ok(())
+}
+
+/// A test guest without network that is told by one word what to do.
+fn probe(program: &'static str, name: &str, word: &str) -> Wish {
+    let append = if word.is_empty() {
+        Vec::new()
+    } else {
+        vec![word.to_owned()]
+    };
+    Wish {
+        append,
+        interfaces: Vec::new(),
+        ..Wish::new(program, name, 0)
+    }
 }
 
 /// Everything a guest takes from its host must come back: memory, interfaces, xenstore nodes.
