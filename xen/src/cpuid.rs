@@ -13,6 +13,8 @@ const LAST_BASE: u32 = 0x4001_0000;
 const BASE_STEP: u32 = 0x100;
 /// `XEN_HVM_CPUID_DOMID_PRESENT`: ECX of leaf 4 holds this domain's number.
 const DOMAIN_ID_PRESENT: u32 = 1 << 4;
+/// EAX of leaf 3: `rdtsc` is a trip into the hypervisor.
+const COUNTER_EMULATED: u32 = 1 << 0;
 
 /// Xen, as CPUID describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +27,9 @@ pub struct Detected {
     pub minor: u16,
     /// This domain's number, where Xen tells it.
     pub domain: Option<DomainId>,
+    /// Whether reading the time stamp counter, and so the clock, is slow: Xen emulates it unless
+    /// the host's is known to be steady or the domain has `tsc_mode="native"`.
+    pub clock_is_emulated: bool,
     pub(crate) processor: Processor,
     /// The model-specific register that has Xen fill in a hypercall page.
     pub(crate) hypercall_register: u32,
@@ -54,7 +59,9 @@ fn find(leaf: impl Fn(u32, u32) -> CpuidResult) -> Option<Detected> {
         .find(|&base| is_xen(base, leaf(base, 0)))?;
     let version = leaf(base + 1, 0).eax;
     let hypercalls = leaf(base + 2, 0);
-    let domain = (leaf(base, 0).eax >= base + 4)
+    let last = leaf(base, 0).eax;
+    let time = (last >= base + 3).then(|| leaf(base + 3, 0));
+    let domain = (last >= base + 4)
         .then(|| leaf(base + 4, 0))
         .filter(|features| features.eax & DOMAIN_ID_PRESENT != 0)
         .and_then(|features| u16::try_from(features.ecx).ok())
@@ -64,6 +71,7 @@ fn find(leaf: impl Fn(u32, u32) -> CpuidResult) -> Option<Detected> {
         major: (version >> 16) as u16,
         minor: version as u16,
         domain,
+        clock_is_emulated: time.is_some_and(|time| time.eax & COUNTER_EMULATED != 0),
         processor: vendor(leaf(0, 0)),
         hypercall_register: hypercalls.ebx,
     })
@@ -123,6 +131,7 @@ mod tests {
             _ if leaf == base => result(base + 4, XEN[0], XEN[1], XEN[2]),
             _ if leaf == base + 1 => result(0x0004_0011, 0, 0, 0),
             _ if leaf == base + 2 => result(1, 0x4000_0000, 0, 0),
+            _ if leaf == base + 3 => result(COUNTER_EMULATED | 1 << 2, 0, 0, 0),
             _ if leaf == base + 4 => result(DOMAIN_ID_PRESENT, 0, 7, 0),
             _ => result(0, 0, 0, 0),
         }
@@ -135,6 +144,7 @@ mod tests {
             assert_eq!(detected.base, base);
             assert_eq!((detected.major, detected.minor), (4, 17));
             assert_eq!(detected.domain, Some(DomainId(7)));
+            assert!(detected.clock_is_emulated);
             assert_eq!(detected.processor, Processor::Amd);
             assert_eq!(detected.hypercall_register, 0x4000_0000);
         }
@@ -162,7 +172,8 @@ mod tests {
             FIRST_BASE => result(FIRST_BASE + 2, XEN[0], XEN[1], XEN[2]),
             _ => machine(leaf, subleaf),
         });
-        assert_eq!(detected.unwrap().domain, None);
+        let detected = detected.unwrap();
+        assert_eq!((detected.domain, detected.clock_is_emulated), (None, false));
     }
 
     #[test]

@@ -80,15 +80,15 @@ impl Events {
         shared.byte(UPCALL_PENDING).swap(0, Ordering::SeqCst);
         let selected = shared.word64(SELECTOR).swap(0, Ordering::SeqCst);
         for word in bits(selected) {
-            let mask = shared.word64(MASK + word * 8);
-            let pending = shared.word64(PENDING + word * 8);
-            let ports = pending.load(Ordering::SeqCst) & !mask.load(Ordering::SeqCst);
+            let mask = || shared.word64(MASK + word * 8);
+            let pending = || shared.word64(PENDING + word * 8);
+            let ports = pending().load(Ordering::SeqCst) & !mask().load(Ordering::SeqCst);
             if ports == 0 {
                 continue;
             }
-            mask.fetch_or(ports, Ordering::SeqCst);
+            mask().fetch_or(ports, Ordering::SeqCst);
             // What is set after this was sent after this.
-            pending.fetch_and(!ports, Ordering::SeqCst);
+            pending().fetch_and(!ports, Ordering::SeqCst);
             self.count(word, ports);
             // Release: who takes the bit sees the counter.
             self.noted[word].fetch_or(ports, Ordering::Release);
@@ -207,5 +207,7 @@ fn bits(mut word: u64) -> impl Iterator<Item = usize> {
     })
 }
 
+#[cfg(test)]
+mod interleavings;
 #[cfg(test)]
 mod tests;

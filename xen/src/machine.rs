@@ -282,6 +282,12 @@ impl Machine {
         self.detected.domain
     }
 
+    /// What CPUID said.
+    #[must_use]
+    pub fn detected(&self) -> Detected {
+        self.detected
+    }
+
     /// Counters.
     #[must_use]
     pub fn statistics(&self) -> Statistics {

@@ -109,6 +109,8 @@ impl Frame {
 
     /// Pointer to the bytes `offset..offset + length` of the page.
     fn bytes(&self, offset: usize, length: usize) -> *mut u8 {
+        #[cfg(test)]
+        test_page::access();
         assert!(
             offset <= PAGE_SIZE && length <= PAGE_SIZE - offset,
             "{length} bytes at offset {offset} of a page"
@@ -156,7 +158,9 @@ unsafe fn copy(source: *const u8, destination: *mut u8, length: usize) {
 
 #[cfg(test)]
 pub(crate) mod test_page {
+    use core::cell::RefCell;
     use core::ops::Range;
+    use std::rc::Rc;
 
     use super::{Frame, NonNull, PAGE_SIZE};
 
@@ -179,6 +183,24 @@ pub(crate) mod test_page {
         // SAFETY: the memory was just mapped, writable, for this many bytes.
         unsafe { memory.write_bytes(0xa5, count * PAGE_SIZE) };
         address..address + count * PAGE_SIZE
+    }
+
+    thread_local! {
+        static BEFORE_ACCESS: RefCell<Option<Hook>> = const { RefCell::new(None) };
+    }
+
+    type Hook = Rc<dyn Fn()>;
+
+    /// Has `hook` called before each access to any page by this thread.
+    pub(crate) fn before_each_access(hook: Option<Hook>) {
+        BEFORE_ACCESS.set(hook);
+    }
+
+    pub(super) fn access() {
+        let hook = BEFORE_ACCESS.with_borrow(Clone::clone);
+        if let Some(hook) = hook {
+            hook();
+        }
     }
 
     /// A zeroed page that is never freed.

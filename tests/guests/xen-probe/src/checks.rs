@@ -26,7 +26,14 @@ pub(crate) async fn all(
 }
 
 async fn identity(machine: &Machine, store: &Store<Hypervisor>) -> Result<(), String> {
+    let vendor = core::arch::x86_64::__cpuid(0);
+    let vendor = [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes);
     say!("Xen {}, {:?}", machine.version(), machine.features());
+    say!(
+        "processor by {}, {:?}",
+        vendor.as_flattened().escape_ascii(),
+        machine.detected()
+    );
     let name = read(store, "name").await?;
     let domain = read(store, "domid").await?;
     let memory = read(store, "memory/target").await?;
