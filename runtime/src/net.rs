@@ -9,28 +9,34 @@ pub use rekernel_core::net::{
     TcpError, TcpListener, TcpOptions, TcpStream, UdpSocket, WriteHalf, interfaces, resolve,
 };
 
-use crate::time::sleep;
+use rekernel_core::net::Stack;
 
-/// Waits until an interface can be reached, and gives its address: the first one that is not
-/// link-local, on the first interface whose link is up.
+use crate::time::{sleep, timeout};
+
+/// Waits until the guest can be reached, and gives the address: of the first interface with its
+/// link up, not a link-local one. `None` at once if there is no interface at all.
 ///
-/// `None` at once if the guest has no interface at all.
+/// An IPv4 address is preferred, by waiting for up to a second after an IPv6 one is there:
+/// routers advertise faster than DHCP servers answer, and what stands in front of a guest (a
+/// forwarded port, an entry in a name server) is usually IPv4.
 pub async fn first_address() -> Option<IpAddr> {
-    // Connecting takes milliseconds, a server that does not answer for ever.
-    const SHORTEST: Duration = Duration::from_millis(1);
-    const LONGEST: Duration = Duration::from_millis(250);
-    let mut pause = SHORTEST;
-    loop {
-        let interfaces = interfaces();
-        if interfaces.is_empty() {
-            return None;
+    const PATIENCE: Duration = Duration::from_secs(1);
+    const POLL: Duration = Duration::from_millis(5);
+    let first = Stack::current().first_address().await?;
+    let ipv4 = async {
+        loop {
+            if let Some(address) = ipv4_address() {
+                return address;
+            }
+            sleep(POLL).await;
         }
-        let reachable = interfaces.iter().filter(|interface| interface.link_is_up);
-        let mut addresses = reachable.flat_map(|interface| &interface.addresses);
-        if let Some(found) = addresses.find(|found| found.source != AddressSource::LinkLocal) {
-            return Some(found.address);
-        }
-        sleep(pause).await;
-        pause = (pause * 2).min(LONGEST);
-    }
+    };
+    Some(timeout(PATIENCE, ipv4).await.unwrap_or(first))
+}
+
+fn ipv4_address() -> Option<IpAddr> {
+    let interfaces = interfaces();
+    let up = interfaces.iter().filter(|interface| interface.link_is_up);
+    let addresses = up.flat_map(|interface| &interface.addresses);
+    addresses.map(|found| found.address).find(IpAddr::is_ipv4)
 }

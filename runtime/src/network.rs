@@ -6,6 +6,8 @@ use rekernel_core::config::Settings;
 use rekernel_core::net::Stack;
 use rekernel_core::net::device::NetworkDevice;
 
+use crate::heap;
+
 /// Takes the devices of a machine, in order.
 pub(crate) struct Interfaces<'a> {
     settings: &'a Settings,
@@ -13,7 +15,10 @@ pub(crate) struct Interfaces<'a> {
 }
 
 impl<'a> Interfaces<'a> {
+    /// Prepares the stack of the running runtime. Its buffers may take half of the heap: what
+    /// comes from the network must not be able to exhaust the application's memory.
     pub(crate) fn new(settings: &'a Settings) -> Self {
+        Stack::current().set_buffer_limit(heap::information().total / 2);
         Self { settings, added: 0 }
     }
 
@@ -31,16 +36,8 @@ impl<'a> Interfaces<'a> {
 
     /// Says what is not there, once all devices were added.
     pub(crate) fn finish(self) {
-        if self.added == 0 {
-            log::warn!("no network device found");
-        }
-        for index in self
-            .settings
-            .configured_interfaces()
-            .filter(|&index| index >= self.added)
-        {
-            log::error!("the command line configures interface {index}, but there is none");
-        }
-        Stack::current().set_dns_servers(self.settings.dns.clone());
+        let stack = Stack::current();
+        stack.report_missing_interfaces(self.settings);
+        stack.set_dns_servers(self.settings.dns.clone());
     }
 }
