@@ -13,7 +13,8 @@ use crate::{
     Error, Follower, Result,
     command::{last_lines, quoted},
     console::{INTERVAL, Lines, Log},
-    machine::{Machine, read_text},
+    diagnosis::read_text,
+    machine::Machine,
 };
 
 /// A running Xen whose dom0 takes steps.

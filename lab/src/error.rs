@@ -90,6 +90,13 @@ impl Error {
         }
     }
 
+    pub(crate) fn package(name: &str, reason: &str) -> Self {
+        Self::Package {
+            name: name.into(),
+            reason: reason.into(),
+        }
+    }
+
     /// Whether a time limit passed, as opposed to a definite failure.
     pub fn is_timeout(&self) -> bool {
         matches!(self, Self::TimedOut { .. })

@@ -1,24 +1,20 @@
-//! The QEMU process: started, watched, talked to over its control port, and
-//! ended, whatever happens to us.
+//! The machine QEMU runs: started, watched, talked to over its control port.
 
 use std::{
     collections::HashMap,
-    fs::{self, File},
+    fs,
     io::{self, BufRead, BufReader, Write},
-    os::unix::{
-        net::{UnixListener, UnixStream},
-        process::CommandExt,
-    },
+    os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use crate::{
     BootOptions, Diagnosis, Error, Result,
-    command::{find, last_lines, text_of},
+    diagnosis::{self, QEMU_LOG, SERIAL, read_text},
+    keeper::Keeper,
     qemu::{Qemu, RunFiles},
     scratch::Scratch,
 };
@@ -52,7 +48,10 @@ impl Machine {
             UnixListener::bind(&files.control).map_err(Error::file("listen on", &files.control))?;
         let shared = Arc::new(Shared::default());
         let command = qemu.command(options, &files);
-        let keeper = Keeper::start(&command, prepared, folder, Arc::clone(&shared))?;
+        let state = Arc::clone(&shared);
+        let keeper = Keeper::start(&command, prepared, folder, move |how| {
+            state.change(|state| state.ended = Some(how));
+        })?;
         let control = accept(&listener, &shared, folder)?;
         let reading = control
             .try_clone()
@@ -149,7 +148,7 @@ impl Machine {
     }
 
     pub(crate) fn diagnosis(&self) -> Diagnosis {
-        diagnosis(&self.shared, self.scratch.path())
+        self.shared.diagnosis(self.scratch.path())
     }
 
     fn save_logs(&self, target: &Path) -> io::Result<()> {
@@ -182,9 +181,6 @@ impl Drop for Machine {
     }
 }
 
-const SERIAL: &str = "xen-console.log";
-const QEMU_LOG: &str = "qemu.log";
-
 /// What the threads of a machine share.
 #[derive(Debug, Default)]
 struct Shared {
@@ -196,6 +192,10 @@ impl Shared {
     fn change(&self, change: impl FnOnce(&mut State)) {
         change(&mut lock(&self.state));
         self.changed.notify_all();
+    }
+
+    fn diagnosis(&self, folder: &Path) -> Diagnosis {
+        diagnosis::of(folder, lock(&self.state).stage.clone())
     }
 }
 
@@ -251,104 +251,6 @@ fn read_reports(control: UnixStream, shared: &Shared) {
     }
 }
 
-/// Owns the child process in a thread of its own.
-///
-/// The kernel is asked to kill QEMU when its parent dies, and takes "parent" to
-/// be the thread that started it. So that thread lives as long as QEMU does.
-#[derive(Debug)]
-struct Keeper {
-    end: mpsc::Sender<()>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Keeper {
-    fn start(words: &[String], folder: &Path, logs: &Path, shared: Arc<Shared>) -> Result<Self> {
-        let mut command = tied_to_us(words);
-        let log = logs.join(QEMU_LOG);
-        let output = File::create(&log).map_err(Error::file("create", &log))?;
-        let errors = output.try_clone().map_err(Error::file("open", &log))?;
-        command
-            .current_dir(folder)
-            .stdin(Stdio::null())
-            .stdout(output)
-            .stderr(errors)
-            // Ctrl-C in a terminal is for us; we end QEMU in order.
-            .process_group(0);
-        let program = words[0].clone();
-        let (end, ending) = mpsc::channel();
-        let (started, outcome) = mpsc::channel();
-        let thread = thread::spawn(move || match command.spawn() {
-            Ok(child) => {
-                let _ = started.send(Ok(()));
-                let ended = keep(child, &ending);
-                shared.change(|state| state.ended = Some(ended));
-            }
-            Err(error) => {
-                let _ = started.send(Err(error));
-            }
-        });
-        outcome
-            .recv()
-            .unwrap_or_else(|_| Err(io::Error::other("the thread that starts it ended")))
-            .map_err(Error::file("start", program))?;
-        Ok(Self {
-            end,
-            thread: Some(thread),
-        })
-    }
-
-    fn end(&mut self) {
-        // It has ended by itself if nobody receives.
-        let _ = self.end.send(());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Drop for Keeper {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
-/// Has the command die with the thread that starts it, where util-linux's setpriv
-/// can arrange that (an `unsafe` `pre_exec` could, too). Where it cannot, the
-/// agent powers the machine off when it loses the control port.
-fn tied_to_us(words: &[String]) -> Command {
-    let tie = ["--pdeathsig", "KILL"];
-    let setpriv = find("setpriv")
-        .filter(|setpriv| text_of(Command::new(setpriv).args(tie).arg("true")).is_ok());
-    let Some(setpriv) = setpriv else {
-        let mut command = Command::new(&words[0]);
-        command.args(&words[1..]);
-        return command;
-    };
-    let mut command = Command::new(setpriv);
-    command.args(tie).arg("--").args(words);
-    command
-}
-
-/// Waits for the child's end, or ends it when told to; says how it ended.
-fn keep(mut child: Child, ending: &mpsc::Receiver<()>) -> String {
-    loop {
-        match child.try_wait() {
-            Ok(None) => {}
-            Ok(Some(status)) => return format!("QEMU ended ({status})"),
-            Err(error) => return format!("QEMU was lost ({error})"),
-        }
-        match ending.recv_timeout(Duration::from_millis(20)) {
-            Err(mpsc::RecvTimeoutError::Timeout) => {}
-            Ok(()) | Err(mpsc::RecvTimeoutError::Disconnected) => {
-                // An error means that it has just ended.
-                let _ = child.kill();
-                let _ = child.wait();
-                return "QEMU was ended".into();
-            }
-        }
-    }
-}
-
 /// Waits for QEMU to connect, which it does before it runs the machine.
 fn accept(listener: &UnixListener, shared: &Shared, folder: &Path) -> Result<UnixStream> {
     let limit = Duration::from_secs(30);
@@ -374,90 +276,18 @@ fn accept(listener: &UnixListener, shared: &Shared, folder: &Path) -> Result<Uni
             return Err(Error::Stopped {
                 waited_for,
                 reason,
-                diagnosis: Box::new(diagnosis(shared, folder)),
+                diagnosis: Box::new(shared.diagnosis(folder)),
             });
         }
         if Instant::now() > deadline {
             return Err(Error::TimedOut {
                 waited_for,
                 limit,
-                diagnosis: Box::new(diagnosis(shared, folder)),
+                diagnosis: Box::new(shared.diagnosis(folder)),
             });
         }
         thread::sleep(Duration::from_millis(5));
     }
-}
-
-fn diagnosis(shared: &Shared, folder: &Path) -> Diagnosis {
-    let serial = read_text(&folder.join(SERIAL));
-    let qemu = read_text(&folder.join(QEMU_LOG));
-    Diagnosis {
-        hints: hints(&serial, &qemu),
-        last_stage: lock(&shared.state).stage.clone(),
-        subject: Vec::new(),
-        console: last_lines(&serial, 25),
-        qemu: last_lines(&qemu, 8),
-    }
-}
-
-/// Likely causes, by what their victims write.
-fn hints(serial: &str, qemu: &str) -> Vec<String> {
-    let known = [
-        (
-            serial,
-            "Kernel panic - not syncing",
-            "dom0's kernel panicked",
-        ),
-        (serial, "Panic on CPU", "Xen panicked"),
-        (serial, "Hardware Dom0 crashed", "dom0 crashed"),
-        (
-            serial,
-            "Out of memory: Killed",
-            "dom0 ran out of memory: give it more (dom0_memory_mib)",
-        ),
-        (
-            qemu,
-            "Could not set up host forwarding",
-            "a port forwarded from the host is already in use",
-        ),
-        (
-            qemu,
-            "annot set up guest memory",
-            "the host has too little free memory for the machine (memory_mib)",
-        ),
-        (
-            qemu,
-            "'local' is not",
-            "this QEMU was built without shared folders (virtfs)",
-        ),
-    ];
-    known
-        .into_iter()
-        .filter(|(text, sign, _)| text.contains(sign))
-        .map(|(text, sign, cause)| match reason_after(text, sign) {
-            Some(reason) => format!("{cause}: {reason}"),
-            None => cause.to_owned(),
-        })
-        .collect()
-}
-
-/// What a panic gives as its reason: the rest of the line, or the next line.
-fn reason_after<'a>(text: &'a str, sign: &str) -> Option<&'a str> {
-    let is_panic = sign.contains("anic");
-    let (_, after) = is_panic.then(|| text.split_once(sign)).flatten()?;
-    let mut lines = after.lines();
-    let same_line = lines.next()?.split_once(": ").map(|(_, reason)| reason);
-    same_line
-        .or_else(|| lines.next().map(|line| line.trim_start_matches("(XEN)")))
-        .map(str::trim)
-        .filter(|reason| !reason.is_empty())
-}
-
-/// A log as text; empty if it cannot be read, because logs serve diagnosis.
-pub(crate) fn read_text(path: &Path) -> String {
-    fs::read(path)
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        .unwrap_or_default()
 }
 
 /// The data is only ever replaced as a whole, so a panicking thread leaves it
@@ -493,63 +323,9 @@ mod tests {
     }
 
     #[test]
-    fn causes_are_recognised() {
-        assert!(hints("all fine", "").is_empty());
-        let found = hints(
-            "[1.0] Kernel panic - not syncing",
-            "Could not set up host forwarding rule",
-        );
-        assert_eq!(found.len(), 2);
-        assert!(found[0].contains("panicked") && found[1].contains("in use"));
-        let panics = "(XEN) Panic on CPU 0:\n(XEN) too small\n\
-                      Kernel panic - not syncing: VFS: no root\n";
-        assert_eq!(
-            hints(panics, ""),
-            [
-                "dom0's kernel panicked: VFS: no root",
-                "Xen panicked: too small"
-            ]
-        );
-    }
-
-    fn keeper_of(script: &str, shared: &Arc<Shared>, scratch: &Scratch) -> Result<Keeper> {
-        let words = ["sh", "-c", script].map(str::to_owned);
-        Keeper::start(&words, Path::new("/"), scratch.path(), Arc::clone(shared))
-    }
-
-    fn is_running(pid: &str) -> bool {
-        // A zombie would still have its folder.
-        read_text(&Path::new("/proc").join(pid.trim()).join("stat"))
-            .split(' ')
-            .nth(2)
-            .is_some_and(|state| state != "Z")
-    }
-
-    #[test]
-    fn dropping_the_keeper_ends_the_process() {
-        let scratch = Scratch::new("keeper").unwrap();
-        let shared = Arc::new(Shared::default());
-        let keeper = keeper_of("echo $$; exec sleep 600", &shared, &scratch).unwrap();
-        let pid = loop {
-            let text = read_text(&scratch.path().join(QEMU_LOG));
-            if text.ends_with('\n') {
-                break text;
-            }
-            thread::sleep(Duration::from_millis(5));
-        };
-        assert!(is_running(&pid));
-        drop(keeper);
-        assert!(!is_running(&pid));
-        assert!(lock(&shared.state).has_ended());
-    }
-
-    #[test]
     fn an_end_of_its_own_is_reported_with_what_it_wrote() {
-        let scratch = Scratch::new("keeper").unwrap();
-        let shared = Arc::new(Shared::default());
-        let listener = UnixListener::bind(scratch.path().join("control")).unwrap();
-        let _keeper = keeper_of("echo no such device >&2; exit 1", &shared, &scratch).unwrap();
-        let error = accept(&listener, &shared, scratch.path()).unwrap_err();
+        let scratch = Scratch::new("machine").unwrap();
+        let error = start_and_accept(&["sh", "-c", "echo no such device >&2; exit 1"], &scratch);
         let text = error.to_string();
         assert!(text.contains("exit status: 1"), "{text}");
         assert!(text.contains("no such device"), "{text}");
@@ -557,16 +333,24 @@ mod tests {
 
     #[test]
     fn a_program_that_does_not_exist_is_an_error() {
-        let words = vec!["/no/such/qemu".to_owned()];
-        let scratch = Scratch::new("keeper").unwrap();
+        let scratch = Scratch::new("machine").unwrap();
+        let error = start_and_accept(&["/no/such/qemu"], &scratch);
+        assert!(error.to_string().contains("/no/such/qemu"), "{error}");
+    }
+
+    /// The error of a program that ends instead of connecting.
+    fn start_and_accept(words: &[&str], scratch: &Scratch) -> Error {
         let shared = Arc::new(Shared::default());
-        // With setpriv in between, the end is noticed instead of the start.
-        if let Ok(_keeper) =
-            Keeper::start(&words, Path::new("/"), scratch.path(), Arc::clone(&shared))
-        {
-            let listener = UnixListener::bind(scratch.path().join("control")).unwrap();
-            let error = accept(&listener, &shared, scratch.path()).unwrap_err();
-            assert!(error.to_string().contains("/no/such/qemu"), "{error}");
+        let listener = UnixListener::bind(scratch.path().join("control")).unwrap();
+        let state = Arc::clone(&shared);
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        let keeper = Keeper::start(&words, Path::new("/"), scratch.path(), move |how| {
+            state.change(|state| state.ended = Some(how));
+        });
+        match keeper {
+            // With setpriv in between, the end is noticed instead of the start.
+            Ok(_keeper) => accept(&listener, &shared, scratch.path()).unwrap_err(),
+            Err(error) => error,
         }
     }
 }

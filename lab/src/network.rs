@@ -2,7 +2,8 @@
 //!
 //! dom0's bridge joins the guests to QEMU's user-mode network, whose DHCP server
 //! answers them. Nothing leaves the machine: only the ports forwarded from
-//! 127.0.0.1 reach a guest.
+//! 127.0.0.1 reach a guest. DHCP therefore announces neither a router nor a name
+//! server; forwarded connections come from [`GATEWAY`], on the same network.
 
 use std::net::Ipv4Addr;
 
@@ -10,9 +11,10 @@ use std::net::Ipv4Addr;
 pub const BRIDGE: &str = "xenbr0";
 /// dom0's own address on the bridge.
 pub const DOM0: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 1);
-/// The gateway and DHCP server.
+/// The host as guests see it: the DHCP server, and where forwarded connections
+/// come from.
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
-/// The DNS server that DHCP announces.
+/// The address reserved for QEMU's name server, which is off here.
 pub const DNS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
 /// What DHCP gives the first guest that asks; the next one gets the next
 /// address, up to sixteen.

@@ -4,6 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use crate::{
@@ -13,6 +14,7 @@ use crate::{
     cache::{self, Lock, Manifest, hash_of_pieces, remove_folder},
     command::{find, output_of},
     kernel,
+    modules::Modules,
     packages::{missing, update_lists},
     qemu::Qemu,
     root::{self, Packages},
@@ -48,7 +50,7 @@ impl Lab {
         check_machine()?;
         let cache = cache::folder(options.cache.as_deref())?;
         let _lock = Lock::acquire(&cache, progress)?;
-        let folder = cache.join(format!("dom0-{:.16}", recipe()));
+        let folder = cache.join(format!("{PREFIX}{:.16}", recipe()));
         let found = (!options.refresh)
             .then(|| Manifest::load_checked(&folder))
             .flatten();
@@ -116,6 +118,10 @@ pub(crate) const XEN: &str = "xen";
 pub(crate) const KERNEL: &str = "kernel";
 pub(crate) const ROOT: &str = "root.cpio";
 
+/// How the folders of prepared files begin.
+const PREFIX: &str = "dom0-";
+const GRACE: Duration = Duration::from_secs(24 * 3600);
+
 fn check_machine() -> Result<()> {
     let unsupported = |reason: &str| {
         Err(Error::Unsupported {
@@ -150,6 +156,7 @@ fn recipe() -> String {
         include_str!("root.rs"),
         include_str!("prepare.rs"),
         include_str!("kernel.rs"),
+        include_str!("modules.rs"),
         root::START,
         root::BRING_UP,
         root::AGENT,
@@ -183,7 +190,28 @@ fn build(cache: &Path, folder: &Path, progress: &dyn Fn(&str)) -> Result<Manifes
     remove_folder(folder)?;
     fs::rename(&result, folder).map_err(Error::file("rename", &result))?;
     remove_folder(&work)?;
+    remove_outdated(cache, folder);
     Ok(manifest)
+}
+
+/// Removes what earlier versions of this crate or of the packages left. A day's
+/// grace, because another checkout may be about to boot from its own.
+fn remove_outdated(cache: &Path, current: &Path) {
+    let is_old = |path: &Path| {
+        path.metadata()
+            .and_then(|data| data.modified())
+            .is_ok_and(|time| time.elapsed().is_ok_and(|age| age > GRACE))
+    };
+    let Ok(entries) = fs::read_dir(cache) else {
+        return;
+    };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with(PREFIX) && path != current && is_old(&path) {
+            // It costs disk space and nothing else; next time then.
+            let _ = remove_folder(&path);
+        }
+    }
 }
 
 /// What dom0 is made of.
@@ -227,8 +255,9 @@ fn assemble(unpacked: &Path, xen: &str, result: &Path, manifest: &mut Manifest) 
     let image = fs::read(&image).map_err(Error::file("read", image))?;
     write(KERNEL, &kernel::unpacked(&image).unwrap_or(image))?;
     // Not compressed: unpacking costs dom0 more time than reading.
-    write(ROOT, &packages.dom0_root()?)?;
-    manifest.add_fact("kernel", &packages.kernel_version()?);
+    let modules = Modules::find(unpacked)?;
+    write(ROOT, &packages.dom0_root(&modules)?)?;
+    manifest.add_fact("kernel", modules.kernel_version());
     for name in [XEN, KERNEL, ROOT] {
         manifest.add_file(result, name)?;
     }
@@ -238,6 +267,27 @@ fn assemble(unpacked: &Path, xen: &str, result: &Path, manifest: &mut Manifest) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scratch::Scratch;
+    use std::time::SystemTime;
+
+    #[test]
+    fn only_old_preparations_of_others_are_removed() {
+        let scratch = Scratch::new("outdated").unwrap();
+        let old = SystemTime::now() - 2 * GRACE;
+        let make = |name: &str, time: SystemTime| {
+            let path = scratch.path().join(name);
+            fs::create_dir(&path).unwrap();
+            fs::File::open(&path).unwrap().set_modified(time).unwrap();
+            path
+        };
+        let current = make("dom0-1", old);
+        let outdated = make("dom0-2", old);
+        let fresh = make("dom0-3", SystemTime::now());
+        let other = make("packages", old);
+        remove_outdated(scratch.path(), &current);
+        assert!(!outdated.exists());
+        assert!(current.exists() && fresh.exists() && other.exists());
+    }
 
     #[test]
     fn the_recipe_is_stable_within_a_build() {

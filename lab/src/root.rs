@@ -3,16 +3,16 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    fs,
     path::{Component, Path, PathBuf},
-    process::Command,
 };
 
 use crate::{
     Error, Result,
-    command::output_of,
     cpio::Tree,
-    elf::{is_elf, module_depends, needed_libraries},
+    elf::{is_elf, needed_libraries},
+    files::{files_below, names_in, read},
+    modules::Modules,
 };
 
 /// Packages whose programs dom0 needs, besides Xen's and the kernel.
@@ -35,28 +35,6 @@ pub(crate) const PROGRAMS: &[&str] = &[
 
 /// Xen's programs that are large and that dom0 here has no use for.
 const UNUSED_XEN_PROGRAMS: &[&str] = &["oxenstored", "xen-kdd", "xen-livepatch", "xenmon"];
-
-/// Kernel modules that carry the control port, so that start-up can report from
-/// early on. Those they depend on come along.
-pub(crate) const FIRST_MODULES: &[&str] = &["virtio_pci", "virtio_console"];
-
-/// All other kernel modules.
-pub(crate) const MODULES: &[&str] = &[
-    "9p",
-    "9pnet_virtio",
-    "bridge",
-    "loop",
-    "sch_netem",
-    "tun",
-    "virtio_net",
-    "xen-blkback",
-    "xen-evtchn",
-    "xen-gntalloc",
-    "xen-gntdev",
-    "xen-netback",
-    "xen-privcmd",
-    "xenfs",
-];
 
 pub(crate) const START: &str = include_str!("dom0/start.sh");
 pub(crate) const BRING_UP: &str = include_str!("dom0/bring-up.sh");
@@ -92,16 +70,6 @@ impl Packages {
         }
     }
 
-    /// The version of the kernel whose modules are here.
-    pub(crate) fn kernel_version(&self) -> Result<String> {
-        for modules in ["usr/lib/modules", "lib/modules"] {
-            if let Some(version) = names_in(&self.folder.join(modules))?.into_iter().next() {
-                return Ok(version);
-            }
-        }
-        Err(unexpected("linux-image", "it holds no lib/modules"))
-    }
-
     /// The first file of the `boot` folder whose name matches.
     pub(crate) fn boot_file(&self, prefix: &str, suffix: &str) -> Result<PathBuf> {
         let boot = self.folder.join("boot");
@@ -109,11 +77,11 @@ impl Packages {
             .into_iter()
             .find(|name| name.starts_with(prefix) && name.ends_with(suffix))
             .map(|name| boot.join(name))
-            .ok_or_else(|| unexpected("boot", &format!("there is no {prefix}...{suffix}")))
+            .ok_or_else(|| Error::package("boot", &format!("there is no {prefix}...{suffix}")))
     }
 
     /// The archive dom0 starts from.
-    pub(crate) fn dom0_root(&self) -> Result<Vec<u8>> {
+    pub(crate) fn dom0_root(&self, modules: &Modules) -> Result<Vec<u8>> {
         let mut tree = skeleton(&self.xen);
         let mut programs = Programs {
             packages: self,
@@ -123,7 +91,7 @@ impl Packages {
         programs.add_named(PROGRAMS)?;
         programs.add_xen()?;
         self.add_scripts(&mut tree)?;
-        self.add_modules(&mut tree)?;
+        modules.add_to(&mut tree)?;
         Ok(tree.archive())
     }
 
@@ -144,45 +112,7 @@ impl Packages {
         // The scripts ask for dom0's own idea of where Xen's programs are.
         tree.contains("etc/xen/scripts/vif-bridge")
             .then_some(())
-            .ok_or_else(|| unexpected("xen-utils-common", "it holds no vif-bridge script"))
-    }
-
-    fn add_modules(&self, tree: &mut Tree) -> Result<()> {
-        let files = self.module_files()?;
-        let mut order = Vec::new();
-        let mut add = |modules: &[&str]| {
-            let start = order.len();
-            for module in modules {
-                let mut load = |name: &str| files.read(name);
-                add_module(name_of_module(module), &mut load, &mut order)?;
-            }
-            let added = order[start..].iter().map(|(name, _)| format!("{name}\n"));
-            Ok(added.collect::<String>().into_bytes())
-        };
-        tree.file("lab/modules.first", false, add(FIRST_MODULES)?);
-        tree.file("lab/modules.rest", false, add(MODULES)?);
-        for (name, content) in order {
-            tree.file(&format!("lab/modules/{name}.ko"), false, content);
-        }
-        Ok(())
-    }
-
-    fn module_files(&self) -> Result<ModuleFiles> {
-        let version = self.kernel_version()?;
-        let folder = ["usr/lib/modules", "lib/modules"]
-            .map(|modules| self.folder.join(modules).join(&version))
-            .into_iter()
-            .find(|folder| folder.exists())
-            .ok_or_else(|| unexpected("linux-image", "it holds no lib/modules"))?;
-        let builtin = folder.join("modules.builtin");
-        let builtin = fs::read_to_string(&builtin).map_err(Error::file("read", &builtin))?;
-        Ok(ModuleFiles {
-            files: files_below(&folder.join("kernel"))?,
-            builtin: builtin
-                .lines()
-                .map(|line| name_of_module(Path::new(line)))
-                .collect(),
-        })
+            .ok_or_else(|| Error::package("xen-utils-common", "it holds no vif-bridge script"))
     }
 }
 
@@ -240,6 +170,11 @@ fn skeleton(xen: &str) -> Tree {
         b"root:x:0:0:root:/root:/bin/bash\n".into(),
     );
     tree.file("etc/group", false, b"root:x:0:\n".into());
+    tree.file(
+        "etc/services",
+        false,
+        b"domain 53/tcp\ndomain 53/udp\nhttp 80/tcp\n".into(),
+    );
     tree.file("etc/hosts", false, b"127.0.0.1 localhost dom0\n".into());
     tree
 }
@@ -258,7 +193,7 @@ impl Programs<'_> {
                 .map(|folder| self.packages.folder.join(folder).join(name))
                 .into_iter()
                 .find(|file| file.exists())
-                .ok_or_else(|| unexpected(name, "no package holds this program"))?;
+                .ok_or_else(|| Error::package(name, "no package holds this program"))?;
             self.add(&file, &format!("usr/bin/{name}"))?;
         }
         Ok(())
@@ -281,7 +216,10 @@ impl Programs<'_> {
         }
         for needed in ["xl", "xenstored", "xenconsoled", "xen-init-dom0"] {
             if !self.tree.contains(&format!("{private}/{needed}")) {
-                return Err(unexpected("xen-utils", &format!("it holds no {needed}")));
+                return Err(Error::package(
+                    "xen-utils",
+                    &format!("it holds no {needed}"),
+                ));
             }
         }
         Ok(())
@@ -296,15 +234,14 @@ impl Programs<'_> {
 
     fn add_libraries_of(&mut self, program: &[u8], name: &str) -> Result<()> {
         let needed = needed_libraries(program)
-            .map_err(|error| unexpected(name, &format!("not a readable ELF file: {error}")))?;
+            .map_err(|error| Error::package(name, &format!("not a readable ELF file: {error}")))?;
         for library in needed {
             if !self.seen.insert(library.clone()) {
                 continue;
             }
-            let file = self
-                .packages
-                .library(&library)
-                .ok_or_else(|| unexpected(&library, &format!("no package holds it for {name}")))?;
+            let file = self.packages.library(&library).ok_or_else(|| {
+                Error::package(&library, &format!("no package holds it for {name}"))
+            })?;
             // The loader's path is fixed in every program.
             let target = if library.starts_with("ld-linux") {
                 format!("usr/lib64/{library}")
@@ -338,7 +275,7 @@ impl Packages {
                 Err(_) => normal(&path.with_file_name("").join(target)),
             };
         }
-        Err(unexpected(
+        Err(Error::package(
             &path.to_string_lossy(),
             "too many symbolic links",
         ))
@@ -360,76 +297,6 @@ fn normal(path: &Path) -> PathBuf {
     normal
 }
 
-/// Where the kernel's modules are.
-struct ModuleFiles {
-    files: Vec<PathBuf>,
-    builtin: BTreeSet<String>,
-}
-
-impl ModuleFiles {
-    /// The content of a module; none if it is part of the kernel.
-    fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        if self.builtin.contains(name) {
-            return Ok(None);
-        }
-        let file = self
-            .files
-            .iter()
-            .find(|file| name_of_module(file) == name)
-            .ok_or_else(|| unexpected("linux-image", &format!("it holds no module {name}")))?;
-        let extension = file.extension().unwrap_or_default().to_string_lossy();
-        let decompressor = match &*extension {
-            "ko" => return read(file).map(Some),
-            "xz" => "xz",
-            "zst" => "zstd",
-            _ => "gzip",
-        };
-        output_of(Command::new(decompressor).arg("-dc").arg(file)).map(Some)
-    }
-}
-
-/// `net/9p/9pnet-virtio.ko.xz` is the module `9pnet_virtio`.
-fn name_of_module(path: impl AsRef<Path>) -> String {
-    let name = path
-        .as_ref()
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy();
-    name.split('.').next().unwrap_or_default().replace('-', "_")
-}
-
-/// Appends a module after the ones it depends on, unless it is there.
-fn add_module(
-    name: String,
-    load: &mut dyn FnMut(&str) -> Result<Option<Vec<u8>>>,
-    order: &mut Vec<(String, Vec<u8>)>,
-) -> Result<()> {
-    if order.iter().any(|(known, _)| *known == name) {
-        return Ok(());
-    }
-    let Some(content) = load(&name)? else {
-        return Ok(());
-    };
-    let depends = module_depends(&content)
-        .map_err(|error| unexpected(&name, &format!("not a readable module: {error}")))?;
-    for depended in depends {
-        add_module(name_of_module(depended), load, order)?;
-    }
-    order.push((name, content));
-    Ok(())
-}
-
-fn unexpected(name: &str, reason: &str) -> Error {
-    Error::Package {
-        name: name.into(),
-        reason: reason.into(),
-    }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).map_err(Error::file("read", path))
-}
-
 fn relative(path: &Path, base: &Path) -> String {
     path.strip_prefix(base)
         .unwrap_or(path)
@@ -437,58 +304,11 @@ fn relative(path: &Path, base: &Path) -> String {
         .into_owned()
 }
 
-/// The names in a folder, sorted; none if it does not exist.
-fn names_in(folder: &Path) -> Result<Vec<String>> {
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.map_err(Error::file("list", folder))?,
-    };
-    let mut names = entries
-        .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()))
-        .collect::<io::Result<Vec<_>>>()
-        .map_err(Error::file("list", folder))?;
-    names.sort();
-    Ok(names)
-}
-
-/// All files and links below a folder; none if it does not exist.
-fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for name in names_in(folder)? {
-        let path = folder.join(name);
-        if fs::symlink_metadata(&path).is_ok_and(|data| data.is_dir()) {
-            files.append(&mut files_below(&path)?);
-        } else {
-            files.push(path);
-        }
-    }
-    Ok(files)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scratch::Scratch;
-
-    #[test]
-    fn modules_are_known_by_the_kernels_names() {
-        assert_eq!(
-            name_of_module("kernel/drivers/net/xen-netback/xen-netback.ko"),
-            "xen_netback"
-        );
-        assert_eq!(name_of_module("9pnet_virtio.ko.xz"), "9pnet_virtio");
-    }
-
-    #[test]
-    fn a_module_that_is_nowhere_is_an_error_and_a_built_in_one_is_not() {
-        let files = ModuleFiles {
-            files: vec![],
-            builtin: BTreeSet::from(["xenfs".to_owned()]),
-        };
-        assert_eq!(files.read("xenfs").unwrap(), None);
-        let error = files.read("bridge").unwrap_err().to_string();
-        assert!(error.contains("no module bridge"), "{error}");
-    }
+    use crate::{command::output_of, scratch::Scratch};
+    use std::process::Command;
 
     #[test]
     fn links_are_followed_inside_the_packages() {
