@@ -1,11 +1,13 @@
 //! The commands themselves, as a user types them.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 
 use super::{BOOT_LIMIT, Context, Test};
 use crate::command::{BUILD_LIMIT, Cli, free_port, is_anybody_using};
@@ -31,7 +33,7 @@ pub(super) const TESTS: &[Test] = &[
         wrong_name,
     ),
     (
-        "a copy of the template outside the workspace builds and runs",
+        "a copy of the template and the README's application run outside the workspace",
         template,
     ),
 ];
@@ -122,14 +124,30 @@ fn wrong_name(_: &Context) -> Result<()> {
     Ok(())
 }
 
-/// What a newcomer does: copies the template, points it at rekernel, runs it.
+/// What a newcomer does: copies the template, points it at rekernel, runs it; then puts the
+/// README's application into it.
 fn template(_: &Context) -> Result<()> {
     let folder = TemporaryFolder::new("rekernel-template-test")?;
     copy(&workspace().join("template"), &folder.0)?;
     let manifest = folder.0.join("Cargo.toml");
     point_at_workspace(&manifest)?;
+    run_outside(&manifest, |port| {
+        let page = http::get(port, "/", BOOT_LIMIT)?;
+        ensure!(page.status == 200, "GET / answered {}", page.status);
+        Ok(())
+    })
+    .context("the template")?;
+    fs::write(folder.0.join("src/main.rs"), readme_application()?)?;
+    let settings = "\n[package.metadata.rekernel]\nforward = [\"tcp:7\"]\n";
+    let text = fs::read_to_string(&manifest)? + settings;
+    fs::write(&manifest, text)?;
+    run_outside(&manifest, echoes).context("the README's application")
+}
+
+/// Runs the guest of a manifest, tries it on its port, and ends it.
+fn run_outside(manifest: &Path, attempt: impl FnOnce(u16) -> Result<()>) -> Result<()> {
     let port = free_port()?;
-    let manifest = manifest.to_string_lossy().into_owned();
+    let manifest = manifest.to_string_lossy();
     let mut cli = Cli::start(&[
         "run",
         "--manifest-path",
@@ -137,13 +155,43 @@ fn template(_: &Context) -> Result<()> {
         "--port",
         &port.to_string(),
     ])?;
-    cli.wait_for(&format!("127.0.0.1:{port}"), BUILD_LIMIT)?;
-    let page = http::get(port, "/", BOOT_LIMIT)?;
-    ensure!(page.status == 200, "GET / answered {}", page.status);
+    cli.wait_for("link up", BUILD_LIMIT)?;
+    let outcome = attempt(port);
     cli.interrupt()?;
-    let outcome = cli.wait(Duration::from_secs(10))?;
-    ensure!(outcome.success, "{outcome}");
+    let ended = cli.wait(Duration::from_secs(10))?;
+    outcome.map_err(|error| anyhow!("{error:#}; {ended}"))?;
+    ensure!(ended.success, "{ended}");
     Ok(())
+}
+
+/// The README's Rust code.
+fn readme_application() -> Result<String> {
+    let text = fs::read_to_string(workspace().join("README.md"))?;
+    let code = text
+        .split_once("```rust\n")
+        .and_then(|(_, rest)| rest.split_once("```"));
+    Ok(code.context("README.md shows no Rust code")?.0.to_owned())
+}
+
+/// It may have no address yet: QEMU accepts for it and closes again.
+fn echoes(port: u16) -> Result<()> {
+    let until = Instant::now() + BOOT_LIMIT;
+    loop {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let mut echo = [0; 5];
+        match stream
+            .write_all(b"hello")
+            .and_then(|()| stream.read_exact(&mut echo))
+        {
+            Ok(()) => {
+                ensure!(&echo == b"hello", "it echoes {echo:?}");
+                return Ok(());
+            }
+            Err(error) => ensure!(Instant::now() < until, "no echo: {error}"),
+        }
+        sleep(Duration::from_millis(100));
+    }
 }
 
 /// Replaces the template's dependency on the published rekernel by this working tree.
