@@ -1,7 +1,7 @@
 //! The PV console: what `xl console` shows.
 //!
-//! Output that the ring has no room for waits in a backlog of [`BACKLOG`] bytes; what exceeds
-//! that is dropped, and how much it was is said later. A console backend that stops reading
+//! Output that the ring has no room for waits in a backlog of 16 KiB; what exceeds that is
+//! dropped, and how much it was is said later. A console backend that stops reading
 //! costs neither time nor memory.
 
 mod output;

@@ -1,9 +1,9 @@
 //! The machine layer of a Xen guest: the only hypercalls of the whole system.
 //!
 //! What decides is safe code that runs in `cargo test`: the scan of pending events
-//! ([`events`]), the bookkeeping of grant references and pages ([`grants`], [`pages`]), clock
-//! arithmetic ([`clock`]), CPUID parsing ([`cpuid`]). What touches the machine is thin:
-//! [`hypercall`] (the trampoline and one small function per operation) and [`memory`] (one
+//! (`events`), the bookkeeping of grant references and pages (`grants`, `pages`), clock
+//! arithmetic ([`clock`]), CPUID parsing (`cpuid`). What touches the machine is thin:
+//! `hypercall` (the trampoline and one small function per operation) and `memory` (one
 //! page that somebody else writes). Every `unsafe` block answers a written contract.
 //!
 //! The order of use: [`detect`] tells whether this is Xen, [`Machine::start`] brings the
@@ -13,7 +13,7 @@
 //!
 //! One vCPU. All state sits behind spin locks that are held for a few instructions and never
 //! contended, because the interrupt handler takes none of them: it touches only the atomics of
-//! [`events`]. The locks are there so that the types are honestly `Sync`.
+//! `events`. The locks are there so that the types are honestly `Sync`.
 #![cfg_attr(not(test), no_std)]
 
 extern crate alloc;

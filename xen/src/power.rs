@@ -1,6 +1,6 @@
 //! The end of this domain.
 //!
-//! Each of these first gives the console up to [`DRAIN`] to take what was written, so that the
+//! Each of these first gives the console up to 200 ms to take what was written, so that the
 //! last words are seen even if the backend is slow.
 
 use core::time::Duration;

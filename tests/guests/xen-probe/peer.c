@@ -3,6 +3,9 @@
  *
  *   gcc -O2 -static -o peer peer.c                          (headers: Debian's libxen-dev)
  *   peer DOMAIN REFERENCE PORT FILE                         (in dom0)
+ *
+ * With REFERENCE 0 it maps nothing and sends events without a pause until the file appears, for
+ * xen-probe's `storm`.
  */
 #include <fcntl.h>
 #include <stdint.h>
@@ -26,6 +29,17 @@ static int checked(int result, const char *what)
     return result;
 }
 
+static int storm(int events, struct ioctl_evtchn_notify *notify, const char *file)
+{
+    unsigned long sent = 0;
+    while (sent % 1024 != 0 || access(file, F_OK) != 0) {
+        checked(ioctl(events, IOCTL_EVTCHN_NOTIFY, notify), "notify");
+        sent++;
+    }
+    printf("peer: %lu events sent\n", sent);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 5)
@@ -38,15 +52,18 @@ int main(int argc, char **argv)
         .remote_domain = atoi(argv[1]),
         .remote_port = atoi(argv[3]),
     };
+    int events = checked(open("/dev/xen/evtchn", O_RDWR), "evtchn");
+    uint32_t port = checked(ioctl(events, IOCTL_EVTCHN_BIND_INTERDOMAIN, &bind), "bind");
+    struct ioctl_evtchn_notify notify = { .port = port };
+    if (map.refs[0].ref == 0)
+        return storm(events, &notify, argv[4]);
+
     int grants = checked(open("/dev/xen/gntdev", O_RDWR), "gntdev");
     checked(ioctl(grants, IOCTL_GNTDEV_MAP_GRANT_REF, &map), "map");
     volatile uint32_t *page =
         mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, grants, map.index);
     if (page == MAP_FAILED)
         checked(-1, "mmap");
-    int events = checked(open("/dev/xen/evtchn", O_RDWR), "evtchn");
-    uint32_t port = checked(ioctl(events, IOCTL_EVTCHN_BIND_INTERDOMAIN, &bind), "bind");
-    struct ioctl_evtchn_notify notify = { .port = port };
 
     uint32_t round = 0;
     while (round < ROUNDS) {

@@ -9,6 +9,7 @@
 //! | `wait`     | `PROBE WAITS`, echoes console input as `INPUT ...`, obeys `xl shutdown`, `xl reboot` |
 //! | `idle`     | sleeps for 20 s between the lines `IDLE BEGINS` and `IDLE ENDS`                    |
 //! | `peer`     | shares a page and a port with dom0's `peer` program (tests/guests/xen-probe/peer.c) |
+//! | `storm`    | the same program sends events without a pause for 10 s                           |
 //! | `flood`    | writes 1 MiB to the console, then `PROBE OK`                                       |
 //! | `crash`    | crashes, with a reason                                                             |
 
@@ -115,6 +116,7 @@ async fn then(
             Ok(())
         }
         b"peer" => peer::meet(machine, store).await,
+        b"storm" => peer::weather_storm(machine, store).await,
         b"flood" => {
             for line in 0..16384_u32 {
                 xen::console::write(format!("flood {line:05} {:->51}\n", "").as_bytes());

@@ -1,12 +1,12 @@
 //! The other side of grants and events: a program in dom0 (peer.c) that maps a page, answers,
-//! and lets go late.
+//! and lets go late; or sends events as fast as it can.
 
 use alloc::format;
 use alloc::string::String;
 use core::future::poll_fn;
 use core::time::Duration;
 
-use xen::{Hypervisor, Machine};
+use xen::{Hypervisor, Machine, clock};
 use xen_proto::hypervisor::{
     Access, DomainId, EventPort, GrantedPage, Hypervisor as _, SharedPage,
 };
@@ -73,4 +73,41 @@ pub(crate) async fn meet(
         }
     }
     Err(String::from("the page did not come back"))
+}
+
+/// How long the storm is measured.
+const STORM: Duration = Duration::from_secs(10);
+
+/// The peer sends events without a pause, while we sleep 10 ms at a time.
+pub(crate) async fn weather_storm(
+    machine: &'static Machine,
+    store: &Store<Hypervisor>,
+) -> Result<(), String> {
+    let text = |error: &dyn core::fmt::Display| format!("storm: {error}");
+    let port = machine
+        .hypervisor()
+        .allocate_port(DomainId(0))
+        .map_err(|error| text(&error))?;
+    let number = format!("{}", port.number());
+    store
+        .write("data/port", &number)
+        .await
+        .map_err(|error| text(&error))?;
+    say!("STORM WANTED");
+    poll_fn(|context| port.poll_event(context)).await;
+    let (start, events) = (clock::now(), port.events());
+    let upcalls = machine.statistics().upcalls;
+    let (mut naps, mut worst) = (0_u32, Duration::ZERO);
+    while clock::now() < start + STORM {
+        let nap = clock::now();
+        sleep(Duration::from_millis(10)).await;
+        worst = worst.max(clock::now() - nap);
+        naps += 1;
+    }
+    say!(
+        "storm: {} events noted, {} upcalls, {naps} sleeps of 10 ms, the longest {worst:?}",
+        port.events() - events,
+        machine.statistics().upcalls - upcalls
+    );
+    Ok(())
 }
