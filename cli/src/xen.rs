@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -23,17 +23,28 @@ use crate::run::{Watcher, or_interrupted};
 /// # Errors
 /// Where the guest cannot be built, the lab cannot be set up, or `xl` refuses the guest.
 pub fn run(arguments: &RunArguments, package: &Package, forwards: &[Forward]) -> Result<ExitCode> {
+    // Before the build: what is missing and cannot be installed should not be learnt after it.
+    ensure_requirements()?;
     let options = BootOptions {
         host_forwards: host_forwards(arguments, forwards),
         ..BootOptions::default()
     };
-    let (built, dom0) = thread::scope(|scope| {
-        let dom0 = scope.spawn(|| boot_lab(&options));
-        (build::build(package), dom0.join())
-    });
-    let guest = built.map_err(or_interrupted)?;
-    let dom0 = dom0.map_err(|_| anyhow!("the lab was lost"))??;
+    let lab = thread::spawn(move || boot_lab(&options));
+    let guest = build::build(package).map_err(or_interrupted)?;
+    let dom0 = wait_for(lab)?;
     watch(arguments, &guest, forwards, &dom0)
+}
+
+/// Waits for the lab, unless the user does not: the lab ends what it started when this
+/// process ends.
+fn wait_for(lab: JoinHandle<Result<Dom0>>) -> Result<Dom0> {
+    while !lab.is_finished() {
+        if interrupt::requested() {
+            bail!("interrupted while the lab was set up");
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    lab.join().map_err(|_| anyhow!("the lab was lost"))?
 }
 
 /// The configuration of one guest for `xl create`.
@@ -84,11 +95,17 @@ fn quoted(text: &str) -> String {
 /// # Errors
 /// The lab's own: they say what is missing and how to get it.
 pub fn ensure_lab() -> Result<Prepared> {
-    let progress = |line: &str| status("Lab", line);
-    let requirements = lab::requirements();
-    let why = "a real Xen is booted under QEMU, with a dom0 made from the distribution's packages";
-    lab::packages::ensure(&requirements, why, &progress)?;
+    ensure_requirements()?;
     Ok(Lab::prepare(&Options::default(), &progress)?)
+}
+
+fn ensure_requirements() -> Result<()> {
+    let why = "a real Xen is booted under QEMU, with a dom0 made from the distribution's packages";
+    Ok(lab::packages::ensure(&lab::requirements(), why, &progress)?)
+}
+
+fn progress(line: &str) {
+    status("Lab", line);
 }
 
 fn boot_lab(options: &BootOptions) -> Result<Dom0> {
@@ -101,7 +118,7 @@ fn boot_lab(options: &BootOptions) -> Result<Dom0> {
         ),
     );
     let started = Instant::now();
-    let dom0 = prepared.boot(options, &|line| status("Lab", line))?;
+    let dom0 = prepared.boot(options, &progress)?;
     status(
         "Booted",
         &format!("Xen and dom0 in {}", Took(started.elapsed())),
