@@ -177,12 +177,12 @@ impl SharedPage for AdversarialPage {
     }
 
     fn read(&self, offset: usize, into: &mut [u8]) {
+        assert!(offset + into.len() <= PAGE_SIZE, "read beyond the page");
         let mut reads = self.reads.borrow_mut();
         for (byte, reads) in into.iter_mut().zip(&mut reads[offset..]) {
             *byte = self.random.next() as u8;
             *reads += 1;
         }
-        assert!(offset + into.len() <= PAGE_SIZE, "read beyond the page");
     }
 
     fn write(&self, offset: usize, from: &[u8]) {

@@ -5,7 +5,7 @@ use core::marker::PhantomData;
 use super::{
     REQUESTS, RESPONSES, RingError, RingFull, RingIndex, SLOTS_OFFSET, SharedRing, Slot, word,
 };
-use crate::hypervisor::{PAGE_SIZE, SharedPage};
+use crate::hypervisor::SharedPage;
 
 /// The frontend's end of a ring over a page of its own.
 ///
@@ -13,7 +13,7 @@ use crate::hypervisor::{PAGE_SIZE, SharedPage};
 /// producer index (checked), its event word (used for notifying alone) and response slots are
 /// read.
 ///
-/// A position cannot pass itself: a request takes one slot until its response is popped.
+/// A request takes its slot until the response to it is popped.
 pub struct FrontRing<P, Request, Response> {
     shared: SharedRing<P>,
     /// Next request to write.
@@ -51,7 +51,6 @@ impl<P: SharedPage, Request: Slot, Response: Slot> FrontRing<P, Request, Respons
         let event = start.advanced(1).value();
         shared.page.store(word::REQUEST_EVENT, event);
         shared.page.store(word::RESPONSE_EVENT, event);
-        debug_assert!(shared.slot_offset(start) < PAGE_SIZE);
         Self {
             shared,
             request_producer: start,
