@@ -3,8 +3,8 @@
 use core::net::IpAddr;
 
 use smoltcp::wire::{
-    ETHERNET_HEADER_LEN, EthernetFrame, EthernetProtocol, Icmpv6Message, Icmpv6Packet, IpProtocol,
-    Ipv4Packet, Ipv6Packet, TcpPacket, UdpPacket,
+    ETHERNET_HEADER_LEN, EthernetFrame, EthernetProtocol, IPV6_HEADER_LEN, Icmpv6Message,
+    Icmpv6Packet, IpProtocol, Ipv4Packet, Ipv6Packet, TcpPacket, UdpPacket,
 };
 
 use super::port::Segment;
@@ -91,7 +91,7 @@ impl IpHeader {
                     source: packet.src_addr().into(),
                     destination: packet.dst_addr().into(),
                     protocol: packet.next_header(),
-                    header_end: frame.len() - packet.payload().len(),
+                    header_end: ETHERNET_HEADER_LEN + IPV6_HEADER_LEN,
                 })
             }
             _ => None,

@@ -101,7 +101,7 @@ fn failures_are_told_apart() {
             resolve(&pair.client, "example.com").await,
             Err(ResolveError::TimedOut(name()))
         );
-        assert_eq!(begin.elapsed(), Duration::from_secs(4));
+        assert_eq!(begin.elapsed().as_secs(), 4);
         serve(&pair.server, [0; 4], |query| {
             vec![reply(query, if query[13] == b'f' { 2 } else { 3 }, &[])]
         });

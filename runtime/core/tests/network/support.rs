@@ -13,7 +13,8 @@ use rekernel_core::net::{AddressConfig, AddressSource, Ipv4Config, Ipv6Config, S
 use rekernel_core::platform::{NoEntropy, Platform};
 use rekernel_core::time::Duration;
 
-/// A machine whose time passes only when nothing is left to do: it then jumps to the next timer.
+/// A machine on which every round of the executor takes a microsecond, and whose clock jumps to
+/// the next timer when nothing is left to do.
 #[derive(Default)]
 pub(crate) struct VirtualTime {
     now: Cell<Duration>,
@@ -30,6 +31,7 @@ impl Platform for VirtualTime {
     }
 
     fn dispatch_events(&self) -> bool {
+        self.now.set(self.now.get() + Duration::from_micros(1));
         false
     }
 
