@@ -50,7 +50,7 @@ pub struct Control<H: Hypervisor> {
     retired: Option<Connection<H>>,
     /// Granted pages without a connection.
     memory: Option<Memory<H>>,
-    /// Whom the rings are for.
+    /// Whom the published rings are for.
     backend: Option<(String, DomainId)>,
     pace: Pace,
 }
@@ -148,7 +148,8 @@ impl<H: Hypervisor> Control<H> {
         if broken {
             self.pace.failed(self.hypervisor.now());
         }
-        let moved = self.backend.is_some() && self.backend != address(follower);
+        let published = matches!(self.frontend.phase(), Phase::Published | Phase::Running);
+        let moved = seen.present && published && self.backend != address(follower);
         if broken || moved {
             let action = self.frontend.fail();
             if action != Action::Wait {
