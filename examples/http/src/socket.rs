@@ -62,7 +62,7 @@ impl picoserve::io::Socket<Guest> for Socket {
         _timeouts: &Timeouts,
         _timer: &T,
     ) -> Result<(), picoserve::Error<TcpError>> {
-        // TODO
+        self.write.half.abort();
         Ok(())
     }
 

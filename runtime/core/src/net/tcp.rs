@@ -305,6 +305,11 @@ impl OwnedWriteHalf {
     pub fn shutdown(&self) {
         self.stream.shutdown();
     }
+
+    /// As [`TcpStream::abort`]: ends both directions.
+    pub fn abort(&self) {
+        self.stream.abort();
+    }
 }
 
 impl WriteHalf<'_> {
