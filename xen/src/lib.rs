@@ -39,4 +39,5 @@ pub use grants::GrantedMemory;
 pub use hypercall::Errno;
 pub use hypervisor::{Hypervisor, Timers};
 pub use machine::{Machine, StartError, StartOptions, Statistics, StoreConnectionError, machine};
+pub use pages::RangeError;
 pub use version::{Features, Version};

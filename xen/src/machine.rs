@@ -1,5 +1,7 @@
 //! The machine, brought up once.
 
+mod error;
+
 use alloc::rc::Rc;
 use core::fmt;
 use core::ops::Range;
@@ -20,8 +22,9 @@ use crate::grants::GrantTable;
 use crate::hypercall::{self, Errno, Hypercalls, Instruction};
 use crate::hypervisor::{Hypervisor, Timers};
 use crate::memory::Frame;
-use crate::pages::{OwnedPage, PagePool, RangeError};
+use crate::pages::{OwnedPage, PagePool};
 use crate::version::{Features, Version};
+pub use error::{StartError, StoreConnectionError};
 
 static MACHINE: Once<Machine> = Once::new();
 
@@ -46,74 +49,6 @@ pub struct StartOptions {
     /// are rings that the toolstack placed, outside of RAM. `None` if that cannot be.
     pub map_shared: fn(physical: u64, length: u64) -> Option<NonNull<u8>>,
 }
-
-/// Why [`Machine::start`] failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StartError {
-    /// There is one machine, and it runs.
-    AlreadyStarted,
-    /// The hypervisor refused; `operation` names the hypercall.
-    Refused {
-        /// The hypercall and its sub-operation.
-        operation: &'static str,
-        /// Why.
-        errno: Errno,
-    },
-    /// The hypervisor lacks something that this program cannot do without.
-    Lacks {
-        /// The name of the feature, as in `features.h`.
-        feature: &'static str,
-    },
-    /// CPUID names no known maker of processors, and the hypercall page no known instruction.
-    UnknownProcessor,
-    /// [`StartOptions::pages`] is of no use.
-    Pages(RangeError),
-    /// [`StartOptions::pages`] is too small.
-    OutOfPages,
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::AlreadyStarted => write!(formatter, "the machine was already started"),
-            Self::Refused { operation, errno } => {
-                write!(formatter, "xen refused {operation}: {errno}")
-            }
-            Self::Lacks { feature } => write!(formatter, "xen lacks {feature}"),
-            Self::UnknownProcessor => write!(
-                formatter,
-                "neither cpuid nor xen's hypercall page tells which instruction makes hypercalls"
-            ),
-            Self::Pages(error) => write!(formatter, "pages for sharing: {error}"),
-            Self::OutOfPages => write!(formatter, "too few pages for sharing"),
-        }
-    }
-}
-
-impl core::error::Error for StartError {}
-
-/// Why there is no connection to xenstore.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoreConnectionError {
-    /// The toolstack gave this domain none.
-    Absent,
-    /// It was handed out before.
-    Taken,
-    /// Its event channel is unusable.
-    Port(ResourceError),
-}
-
-impl fmt::Display for StoreConnectionError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Absent => write!(formatter, "the toolstack provided no xenstore ring"),
-            Self::Taken => write!(formatter, "the xenstore ring is in use already"),
-            Self::Port(error) => write!(formatter, "event channel of xenstore: {error}"),
-        }
-    }
-}
-
-impl core::error::Error for StoreConnectionError {}
 
 /// Counters for diagnosis.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
