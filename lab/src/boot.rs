@@ -1,6 +1,7 @@
 //! How a prepared lab is booted.
 
 use std::{
+    io,
     net::{Ipv4Addr, TcpListener},
     path::PathBuf,
     time::Duration,
@@ -30,6 +31,9 @@ pub struct BootOptions {
     pub keep_logs: Option<PathBuf>,
     /// How long the boot may take.
     pub time_limit: Duration,
+    /// Asked several times a second during the boot, which is given up with
+    /// [`Error::Cancelled`] once this is true.
+    pub cancelled: fn() -> bool,
 }
 
 impl Default for BootOptions {
@@ -44,6 +48,7 @@ impl Default for BootOptions {
             qemu_arguments: Vec::new(),
             keep_logs: None,
             time_limit: Duration::from_secs(300),
+            cancelled: || false,
         }
     }
 }
@@ -79,15 +84,20 @@ pub(crate) fn boot(
         qemu.version()
     ));
     let machine = Machine::start(&qemu, &prepared.folder, options)?;
-    machine.wait_until_ready(options.time_limit, progress)?;
+    machine.wait_until_ready(options, progress)?;
     Ok(Dom0::new(machine))
 }
 
 /// QEMU would find out too, but say it less clearly.
 fn check_free(port: u16) -> Result<()> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-        .map(drop)
-        .map_err(|_| Error::PortInUse { port })
+    match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(Error::PortInUse { port }),
+        Err(error) => Err(Error::file(
+            "listen on",
+            format!("port {port} of 127.0.0.1"),
+        )(error)),
+    }
 }
 
 #[cfg(test)]

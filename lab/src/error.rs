@@ -50,6 +50,8 @@ pub enum Error {
         /// The TCP port on 127.0.0.1.
         port: u16,
     },
+    /// The caller's [`cancelled`](crate::BootOptions::cancelled) asked to give up.
+    Cancelled,
     /// Something did not happen in time.
     TimedOut {
         /// What was waited for.
@@ -126,6 +128,7 @@ impl fmt::Display for Error {
             Self::PortInUse { port } => {
                 write!(f, "port {port} of 127.0.0.1 is already in use")
             }
+            Self::Cancelled => f.write_str("the boot of the lab was cancelled"),
             Self::TimedOut {
                 waited_for,
                 limit,

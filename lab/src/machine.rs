@@ -81,15 +81,22 @@ impl Machine {
         read_text(&self.scratch.path().join(SERIAL))
     }
 
-    pub(crate) fn wait_until_ready(&self, limit: Duration, progress: &dyn Fn(&str)) -> Result<()> {
+    pub(crate) fn wait_until_ready(
+        &self,
+        options: &BootOptions,
+        progress: &dyn Fn(&str),
+    ) -> Result<()> {
         let mut told = None;
-        self.wait("dom0 to be ready", limit, |state| {
+        self.wait("dom0 to be ready", options.time_limit, |state| {
             if told != state.stage {
                 told.clone_from(&state.stage);
                 progress(&format!("dom0: {}", told.as_deref().unwrap_or_default()));
             }
-            state.ready.then_some(())
-        })
+            if (options.cancelled)() {
+                return Some(Err(Error::Cancelled));
+            }
+            state.ready.then_some(Ok(()))
+        })?
     }
 
     /// Gives the agent an order.
@@ -105,6 +112,7 @@ impl Machine {
     }
 
     /// Waits until `done` gives a value, dom0 or QEMU fails, or `limit` passes.
+    /// `done` is asked at each change, and several times a second.
     pub(crate) fn wait<T>(
         &self,
         waited_for: &str,
@@ -120,7 +128,7 @@ impl Machine {
             let failure = state.failed.clone().or_else(|| state.ended.clone());
             let left = deadline.saturating_duration_since(Instant::now());
             if failure.is_none() && !left.is_zero() {
-                let waited = self.shared.changed.wait_timeout(state, left);
+                let waited = self.shared.changed.wait_timeout(state, left.min(ASK));
                 state = waited.unwrap_or_else(PoisonError::into_inner).0;
                 continue;
             }
@@ -180,6 +188,9 @@ impl Drop for Machine {
         }
     }
 }
+
+/// How often a wait looks again although nothing was reported.
+const ASK: Duration = Duration::from_millis(100);
 
 /// What the threads of a machine share.
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    BootOptions, Error, Result,
+    BootOptions, Error, HostForward, Result,
     apt::{self, Apt},
     cache::{Manifest, remove_folder},
     command::{find, text_of},
@@ -151,16 +151,13 @@ fn arguments(options: &BootOptions, run: &RunFiles) -> Vec<String> {
     let memory = options.memory_mib.to_string();
     let processors = options.processors.to_string();
     let modules = format!("{KERNEL} console=hvc0 quiet panic=1 net.ifnames=0,{ROOT}");
-    let forwards: String = options
-        .host_forwards
-        .iter()
-        .map(|forward| {
-            format!(
-                ",hostfwd=tcp:127.0.0.1:{}-{}:{}",
-                forward.host_port, forward.guest_address, forward.guest_port
-            )
-        })
-        .collect();
+    let forward = |forward: &HostForward| {
+        format!(
+            ",hostfwd=tcp:127.0.0.1:{}-{}:{}",
+            forward.host_port, forward.guest_address, forward.guest_port
+        )
+    };
+    let forwards: String = options.host_forwards.iter().map(forward).collect();
     let network = format!("user,id=net,restrict=on,net=10.0.2.0/24{forwards}");
     let control = format!("socket,id=control,path={}", escaped(&run.control));
     let share = format!(
@@ -223,7 +220,6 @@ fn escaped(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::HostForward;
 
     #[test]
     fn versions_are_found_in_what_qemu_says() {
