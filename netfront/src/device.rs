@@ -187,8 +187,6 @@ impl<H: Hypervisor> Device<H> {
             Ok(readiness) => readiness,
             Err(misbehaviour) => {
                 shared.break_off(misbehaviour);
-                // The change is told here; it need not be told again.
-                let _ = shared.poll_change(context);
                 Poll::Ready(())
             }
         }

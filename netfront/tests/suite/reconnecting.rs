@@ -160,6 +160,20 @@ fn a_device_that_is_detached_gives_everything_back_and_can_be_attached_again() {
 }
 
 #[test]
+fn a_device_taken_away_while_connecting_gives_everything_back() {
+    let mut lab = Lab::plugged(Options {
+        never_connects: true,
+        ..Options::default()
+    });
+    lab.settle();
+    assert_eq!(lab.bed.hypervisor.granted_pages().len(), 66);
+    lab.backend.remove();
+    lab.settle();
+    assert_eq!(lab.bed.hypervisor.granted_pages(), []);
+    assert_eq!(lab.bed.hypervisor.open_ports(), 1, "xenstore's");
+}
+
+#[test]
 fn nodes_that_vanish_without_a_word_are_survived() {
     let mut lab = Lab::connected();
     lab.backend.remove();
