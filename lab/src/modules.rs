@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     Error, Result,
-    command::output_of,
+    command::{find, output_of},
     cpio::Tree,
     elf::module_depends,
     files::{files_below, names_in, read},
@@ -100,12 +100,19 @@ impl Modules {
             .find(|file| name_of(file) == name)
             .ok_or_else(|| Error::package("linux-image", &format!("it holds no module {name}")))?;
         let extension = file.extension().unwrap_or_default().to_string_lossy();
-        let decompressor = match &*extension {
+        let (decompressor, package) = match &*extension {
             "ko" => return read(file).map(Some),
-            "xz" => "xz",
-            "zst" => "zstd",
-            _ => "gzip",
+            "xz" => ("xz", "xz-utils"),
+            "zst" => ("zstd", "zstd"),
+            _ => ("gzip", "gzip"),
         };
+        if find(decompressor).is_none() {
+            return Err(Error::MissingPackages {
+                packages: vec![package.into()],
+                why: "to unpack kernel modules".into(),
+                command: format!("sudo apt-get install -y {package}"),
+            });
+        }
         output_of(Command::new(decompressor).arg("-dc").arg(file)).map(Some)
     }
 }
