@@ -166,7 +166,7 @@ impl Interface {
             target: "net",
             "{}: link up, {}, mtu {}",
             self.name,
-            engine.mac(),
+            EthernetText(engine.mac().0),
             engine.port.mtu()
         );
         self.addressing.borrow_mut().link_up(self, engine, now);
@@ -373,5 +373,15 @@ impl fmt::Debug for Interface {
             .debug_struct("Interface")
             .field("name", &self.name)
             .finish_non_exhaustive()
+    }
+}
+
+/// An Ethernet address in the usual notation.
+struct EthernetText([u8; 6]);
+
+impl fmt::Display for EthernetText {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, f] = self.0;
+        write!(formatter, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
     }
 }

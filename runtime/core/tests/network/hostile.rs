@@ -151,8 +151,21 @@ pub(crate) fn ethernet(source: [u8; 6], ethertype: EthernetProtocol, payload: &[
 
 #[test]
 fn a_flood_of_forged_syns_leaves_honest_peers_their_place() {
+    flood_and_ask(|_| {}, 100);
+}
+
+#[test]
+fn a_flood_leaves_honest_peers_their_memory() {
+    // Eight connections fit.
+    flood_and_ask(|stack| stack.set_buffer_limit(64 * 1024), 5);
+}
+
+/// Floods a stack, and opens a connection in the middle of it, with `between` more forged SYNs
+/// while the handshake is under way.
+fn flood_and_ask(prepare: impl FnOnce(&Stack), between: u32) {
     run(async {
         let (_wire, stack, raw) = alone(static_ipv4(SERVER));
+        prepare(&stack);
         settle().await;
         serve_echo(&stack, 80);
         let forged = |number: u32| {
@@ -199,7 +212,7 @@ fn a_flood_of_forged_syns_leaves_honest_peers_their_place() {
         })
         .await
         .unwrap();
-        flood(100);
+        flood(between);
         peer.send_tcp(&TcpRepr {
             seq_number: TcpSeqNumber(1001),
             ack_number: Some(answer.seq_number + 1),
