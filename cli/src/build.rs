@@ -140,6 +140,8 @@ const RUSTFLAGS: &[&str] = &[
 const PROFILE: &[&str] = &[
     // A `no_std` program has nothing to unwind with.
     "profile.release.panic=\"abort\"",
+    // As the workspace has it.
+    "profile.release.opt-level=\"s\"",
     "profile.release.lto=\"fat\"",
     "profile.release.codegen-units=1",
     // Counters from the network and from other guests are computed with.

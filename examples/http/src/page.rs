@@ -23,10 +23,12 @@ fn write_page(page: &mut String) -> fmt::Result {
     )?;
     writeln!(page, "<h1>This guest is one Rust program</h1><table>")?;
     row(page, "platform", rekernel::platform().name)?;
+    let uptime = rekernel::uptime();
+    let milliseconds = uptime.subsec_millis();
     row(
         page,
         "uptime",
-        format_args!("{:.3} s", rekernel::uptime().as_secs_f64()),
+        format_args!("{}.{milliseconds:03} s", uptime.as_secs()),
     )?;
     row(page, "memory", format_args!("{} KiB", memory.total >> 10))?;
     row(page, "heap", memory.heap)?;
