@@ -28,7 +28,7 @@ static ALLOCATOR: GuestHeap = GuestHeap;
 /// Blocks are up to 2^47 bytes.
 static HEAP: Mutex<Heap<48>> = Mutex::new(Heap::new());
 
-/// Size of the last request that could not be met; 0 if all were.
+/// Size of the last request if it could not be met, else 0.
 static REFUSED: AtomicUsize = AtomicUsize::new(0);
 
 /// Page-aligned RAM apart from the heap, mapped writable at its physical address, which nobody
@@ -101,7 +101,7 @@ pub(crate) fn information() -> HeapInformation {
     }
 }
 
-/// Size in bytes of the last request that could not be met, and the heap at this moment, for
+/// Size in bytes of the last request if it could not be met, and the heap at this moment, for
 /// the report of a crash. Takes no lock that a crashing program may hold.
 pub(crate) fn last_refusal() -> Option<(usize, Option<HeapInformation>)> {
     let size = REFUSED.load(Ordering::Relaxed);
@@ -119,13 +119,9 @@ struct GuestHeap;
 unsafe impl GlobalAlloc for GuestHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let block = HEAP.lock().alloc(layout);
-        block.map_or_else(
-            |()| {
-                REFUSED.store(layout.size(), Ordering::Relaxed);
-                ptr::null_mut()
-            },
-            NonNull::as_ptr,
-        )
+        // Forgotten by the next success: who asked could do without.
+        REFUSED.store(block.map_or(layout.size(), |_| 0), Ordering::Relaxed);
+        block.map_or(ptr::null_mut(), NonNull::as_ptr)
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {

@@ -25,7 +25,7 @@
 //! | sockets, names, interfaces | [`net`] |
 //! | settings from the command line | [`config`] |
 //! | random numbers fit for keys | [`random`] |
-//! | messages on the console | the `log` crate |
+//! | messages on the console | [`log`] |
 //! | what the guest runs on | [`platform`], [`memory`], [`uptime`] |
 //!
 //! A panic, a fault or an error returned from main ends the guest as crashed, with a report on
@@ -61,6 +61,7 @@ use core::fmt;
 
 pub use heap::HeapInformation;
 pub use information::{MemoryInformation, PlatformInformation, memory, platform, uptime};
+pub use log;
 pub use rekernel_core::executor::{Aborted, JoinHandle, spawn, yield_now};
 pub use rekernel_core::{random, time};
 pub use rekernel_macros::main;

@@ -9,8 +9,6 @@ pub(crate) struct IoPort(u16);
 /// Every port this crate drives. None of these devices accesses memory by itself; the PCI
 /// configuration ports can make others do so, which is their user's to answer for.
 impl IoPort {
-    /// Mask registers of the two old interrupt controllers (8259).
-    pub(crate) const INTERRUPT_MASKS: [Self; 2] = [device_port(0x21), device_port(0xa1)];
     /// Channel 0 of the interval timer (8254).
     pub(crate) const TIMER_COUNT: Self = device_port(0x40);
     /// Mode register of the interval timer.

@@ -76,10 +76,6 @@ struct Pc {
 pub(crate) fn start(start: u64, shared: SharedPages) -> &'static dyn Machine {
     dma::add(shared);
     let serial = Serial::start();
-    // Nothing that firmware left enabled may interrupt; the vectors would be exceptions'.
-    for mask in io_port::IoPort::INTERRUPT_MASKS {
-        mask.write_u8(0xff);
-    }
     let apic = LocalApic::start(SPURIOUS_VECTOR).expect("the local APIC can be mapped");
     let apic = LOCAL_APIC.call_once(|| apic);
     let clock = Clock::start(start, apic);
