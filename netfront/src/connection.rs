@@ -3,6 +3,7 @@
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Range;
 use core::task::{Context, Poll};
 
 use xen_proto::hypervisor::{
@@ -14,7 +15,7 @@ use crate::misbehaviour::Misbehaviour;
 use crate::receive::{self, ReceiveQueue};
 use crate::settings::Settings;
 use crate::statistics::Counters;
-use crate::transmit::{Outcome, TransmitQueue};
+use crate::transmit::{self, Outcome, TransmitQueue};
 
 /// Pages granted to one backend domain.
 ///
@@ -30,32 +31,48 @@ pub(crate) struct Memory<H: Hypervisor> {
 }
 
 impl<H: Hypervisor> Memory<H> {
-    /// Grants what a connection needs to begin: two rings and the first pages to receive into.
+    /// Grants what a connection needs to begin: two rings, the first pages to receive into,
+    /// and enough to transmit from for any one frame, which growing queues elsewhere then
+    /// cannot take away.
     ///
     /// # Errors
-    /// [`ResourceError`] if there is not enough even for [`receive::MINIMUM_PAGES`].
+    /// [`ResourceError`] if there is not enough even for [`receive::MINIMUM_PAGES`] and one
+    /// page to transmit from.
     pub(crate) fn grant(hypervisor: &H, peer: DomainId) -> Result<Self, ResourceError> {
-        let mut memory = Self {
+        let ring = || hypervisor.share_page(peer, Access::ReadWrite).map(Rc::new);
+        Ok(Self {
             peer,
-            transmit_ring: Rc::new(hypervisor.share_page(peer, Access::ReadWrite)?),
-            receive_ring: Rc::new(hypervisor.share_page(peer, Access::ReadWrite)?),
-            transmit_pages: Vec::new(),
-            receive_pages: Vec::new(),
-        };
-        while memory.receive_pages.len() < receive::INITIAL_PAGES {
-            match hypervisor.share_page(peer, Access::ReadWrite) {
-                Ok(page) => memory.receive_pages.push(page),
-                Err(_) if memory.receive_pages.len() >= receive::MINIMUM_PAGES => break,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(memory)
+            transmit_ring: ring()?,
+            receive_ring: ring()?,
+            receive_pages: grant_pages(receive::MINIMUM_PAGES..receive::INITIAL_PAGES, || {
+                hypervisor.share_page(peer, Access::ReadWrite)
+            })?,
+            transmit_pages: grant_pages(1..transmit::INITIAL_PAGES, || {
+                hypervisor.share_page(peer, Access::ReadOnly)
+            })?,
+        })
     }
 
     /// The domain that everything is granted to.
     pub(crate) fn peer(&self) -> DomainId {
         self.peer
     }
+}
+
+/// As many pages as the range ends with, if need be only as many as it starts with.
+fn grant_pages<P>(
+    count: Range<usize>,
+    grant: impl Fn() -> Result<P, ResourceError>,
+) -> Result<Vec<P>, ResourceError> {
+    let mut pages = Vec::with_capacity(count.end);
+    while pages.len() < count.end {
+        match grant() {
+            Ok(page) => pages.push(page),
+            Err(_) if pages.len() >= count.start => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(pages)
 }
 
 /// Event channels: one for everything, or one for each direction.

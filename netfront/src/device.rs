@@ -178,7 +178,7 @@ impl<H: Hypervisor> Device<H> {
         };
         if let Err(error) = connection.grow_under_load() {
             let (pages, _) = connection.page_counts();
-            log::warn!(
+            log::info!(
                 "{}: stays at {pages} pages to receive into: {error}",
                 shared.name
             );

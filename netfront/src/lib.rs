@@ -12,8 +12,8 @@
 //!
 //! # Memory
 //! Pages are granted once and reused; no packet costs a grant operation. An interface begins
-//! with 66 pages (two rings, 64 to receive into) and grows only under load, to at most 514: 256
-//! to receive into, 256 to transmit from. They are kept over reconnects to the same domain and
+//! with 82 pages (two rings, 64 to receive into, 16 to transmit from) and grows only under load, to
+//! at most 514: 256 to receive into, 256 to transmit from. They are kept over reconnects to the same domain and
 //! given back when the device is taken away or its backend moves.
 //!
 //! # Testing

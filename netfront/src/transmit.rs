@@ -15,7 +15,10 @@ use crate::wire::{
     TransmitResponse, TransmitStatus,
 };
 
-/// The transmit ring and its pages, which are granted when first needed and then reused: a
+/// Pages to begin with: as many as the largest frame takes.
+pub(crate) const INITIAL_PAGES: usize = MAXIMUM_PACKET_BYTES.div_ceil(PAGE_SIZE);
+
+/// The transmit ring and its pages, which grow in number when none is free and are reused: a
 /// page's index is its id on the wire.
 ///
 /// A page is either in `free` or in flight, never both: a response for a page that is not in

@@ -166,7 +166,7 @@ fn a_device_taken_away_while_connecting_gives_everything_back() {
         ..Options::default()
     });
     lab.settle();
-    assert_eq!(lab.bed.hypervisor.granted_pages().len(), 66);
+    assert_eq!(lab.bed.hypervisor.granted_pages().len(), 82);
     lab.backend.remove();
     lab.settle();
     assert_eq!(lab.bed.hypervisor.granted_pages(), []);

@@ -7,8 +7,9 @@ use netfront::wire::ReceiveFlags;
 
 use crate::support::{Lab, clear_log, errors, log_lines, plain_frame};
 
-/// Pages and ports of one connection: two rings, 64 pages to receive into, two ports.
-const ALLOCATIONS: u64 = 68;
+/// Pages and ports of one connection: two rings, 64 pages to receive into, 16 to
+/// transmit from, two ports.
+const ALLOCATIONS: u64 = 84;
 
 #[test]
 fn whichever_allocation_fails_it_connects_in_the_end() {
@@ -16,8 +17,8 @@ fn whichever_allocation_fails_it_connects_in_the_end() {
         let mut lab = Lab::plugged(Options::default());
         lab.bed.hypervisor.refuse_allocation(number);
         lab.settle();
-        // Two rings and 18 pages are needed, the other 46 pages are not, both ports are.
-        let needed = !(20..66).contains(&number);
+        // Two rings, 18 pages to receive into, one to transmit from and both ports are needed.
+        let needed = number < 2 + 18 || number == 2 + 64 || number >= 2 + 64 + 16;
         assert_eq!(lab.device.link_is_up(), !needed, "allocation {number}");
         assert_eq!(errors().len(), usize::from(needed), "{:?}", errors());
         clear_log();
@@ -50,10 +51,10 @@ fn with_too_few_pages_it_says_so_and_goes_on_trying() {
 }
 
 #[test]
-fn two_interfaces_begin_with_132_pages() {
+fn two_interfaces_begin_with_164_pages() {
     let lab = Lab::connected();
-    // Half a MiB for two, of a guest with 8.
-    assert_eq!(lab.bed.hypervisor.granted_pages().len(), 66);
+    // Two thirds of a MiB for two, of a guest with 8.
+    assert_eq!(lab.bed.hypervisor.granted_pages().len(), 82);
     assert_eq!(lab.bed.hypervisor.allocations(), ALLOCATIONS);
 }
 
@@ -78,9 +79,8 @@ fn receiving_grows_under_load_and_no_packet_grants_anything() {
     for _ in 0..1000 {
         lab.assert_working();
     }
-    // The first frame sent took a page of its own; nothing since.
-    assert_eq!(lab.bed.hypervisor.allocations(), allocations + 1);
-    assert_eq!(lab.backend.rings().grants_seen.len(), 257);
+    assert_eq!(lab.bed.hypervisor.allocations(), allocations);
+    assert_eq!(lab.backend.rings().grants_seen.len(), 256 + 16);
 }
 
 /// Sends frames faster than the guest offers pages, and waits for them all.
@@ -107,34 +107,56 @@ fn receiving_that_cannot_grow_goes_on_as_it_is() {
         flood(&mut lab, 200);
     }
     assert_eq!(lab.device.statistics().receive_pages, 69);
-    let warnings = log_lines();
-    let warnings = warnings
+    let lines = log_lines();
+    let lines = lines
         .iter()
         .filter(|line| line.contains("stays at 69 pages"));
-    assert_eq!(warnings.count(), 1);
+    assert_eq!(lines.count(), 1);
+}
+
+/// Connected, with so many pages to transmit from and none to be had.
+fn with_transmit_pages(pages: usize, completion: Completion) -> Lab {
+    let options = Options {
+        completion,
+        ..Options::default()
+    };
+    let mut lab = Lab::prepared(options, |backend| backend.write_frontend("mtu", "9000"));
+    lab.bed.hypervisor.limit_pages(2 + 64 + pages);
+    lab.settle();
+    assert_eq!(lab.device.statistics().transmit_pages, pages);
+    lab
 }
 
 #[test]
 fn frames_without_a_page_are_dropped_rather_than_stuck() {
-    let mut lab = Lab::connected();
-    lab.bed.hypervisor.limit_pages(0);
-    let frame = plain_frame(100, 1);
-    assert_eq!(lab.device.transmit(&frame, false), Ok(()));
+    let mut lab = with_transmit_pages(2, Completion::AtOnce);
+    let large = plain_frame(9000, 1);
+    assert_eq!(lab.device.transmit(&large, false), Ok(()));
     assert_eq!(lab.device.statistics().counters.transmit_drops.memory, 1);
-    lab.bed.hypervisor.limit_pages(1);
-    for _ in 0..10 {
+    for bytes in [100, 4096, 4097, 8192] {
+        let frame = plain_frame(bytes, 1);
         assert_eq!(lab.transmit(&frame, false), frame);
     }
-    assert_eq!(lab.device.statistics().transmit_pages, 1);
+    // Once there is memory, it is taken.
+    lab.bed.hypervisor.limit_pages(10);
+    assert_eq!(lab.transmit(&large, false), large);
+    assert_eq!(lab.device.statistics().transmit_pages, 3);
+}
+
+#[test]
+fn the_largest_frame_can_be_sent_though_all_memory_is_taken() {
+    let mut lab = Lab::prepared(Options::default(), |backend| {
+        backend.write_frontend("mtu", "65521");
+    });
+    lab.settle();
+    lab.bed.hypervisor.limit_pages(0);
+    let frame = plain_frame(65535, 7);
+    assert_eq!(lab.transmit(&frame, false), frame);
 }
 
 #[test]
 fn pages_in_flight_are_waited_for_rather_than_dropped() {
-    let mut lab = Lab::connected_with(Options {
-        completion: Completion::Never,
-        ..Options::default()
-    });
-    lab.bed.hypervisor.limit_pages(2);
+    let mut lab = with_transmit_pages(2, Completion::Never);
     let frame = plain_frame(100, 1);
     assert_eq!(lab.device.transmit(&frame, false), Ok(()));
     assert_eq!(lab.device.transmit(&frame, false), Ok(()));
@@ -172,6 +194,6 @@ fn no_granted_page_holds_what_is_not_a_frame() {
             let run = bytes.windows(8).any(|window| window == [CANARY; 8]);
             assert!(!run, "grant {reference} shows foreign memory");
         });
-    assert!(pages > 66);
+    assert!(pages >= 82);
     assert_eq!(stack[0], CANARY);
 }
