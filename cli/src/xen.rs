@@ -27,6 +27,7 @@ pub fn run(arguments: &RunArguments, package: &Package, forwards: &[Forward]) ->
     ensure_requirements()?;
     let options = BootOptions {
         host_forwards: host_forwards(arguments, forwards),
+        cancelled: interrupt::requested,
         ..BootOptions::default()
     };
     let lab = thread::spawn(move || boot_lab(&options));
