@@ -15,32 +15,8 @@ pub(crate) fn run(summary: &mut Summary) {
     summary.check(Tier::Host, "formatting", || {
         step(&["fmt", "--all", "--check"], &[])
     });
-    summary.check(Tier::Host, "lints, warnings denied", || {
-        step(
-            &[
-                "clippy",
-                "--workspace",
-                "--all-targets",
-                "--quiet",
-                "--",
-                "-Dwarnings",
-            ],
-            &[],
-        )
-    });
-    summary.check(Tier::Host, "documentation, warnings denied", || {
-        let warnings = [("RUSTDOCFLAGS", "-Dwarnings")];
-        step(
-            &[
-                "doc",
-                "--workspace",
-                "--no-deps",
-                "--document-private-items",
-                "--quiet",
-            ],
-            &warnings,
-        )
-    });
+    summary.check(Tier::Host, "lints, warnings denied", lints);
+    summary.check(Tier::Host, "documentation, warnings denied", documentation);
     summary.check(Tier::Host, "tests of all crates", crate_tests);
     summary.check(
         Tier::Host,
@@ -49,19 +25,70 @@ pub(crate) fn run(summary: &mut Summary) {
     );
 }
 
+fn lints() -> Result<()> {
+    for packages in [host_packages()?, guest_packages()?] {
+        let before = ["clippy", "--all-targets", "--quiet"];
+        step(&arguments(&before, &packages, &["--", "-Dwarnings"]), &[])?;
+    }
+    Ok(())
+}
+
+fn documentation() -> Result<()> {
+    let warnings = [("RUSTDOCFLAGS", "-Dwarnings")];
+    for packages in [host_packages()?, guest_packages()?] {
+        let before = ["doc", "--no-deps", "--document-private-items", "--quiet"];
+        step(&arguments(&before, &packages, &[]), &warnings)?;
+    }
+    Ok(())
+}
+
 /// The tests of every crate that runs on the host: all but the guests themselves, which
 /// are programs without an operating system below them.
 fn crate_tests() -> Result<()> {
-    let guests = package::guests(Some(&workspace().join("Cargo.toml")))?;
-    let mut arguments = vec![
-        "test".to_owned(),
-        "--workspace".to_owned(),
-        "--quiet".to_owned(),
-    ];
-    for guest in guests {
-        arguments.extend(["--exclude".to_owned(), guest.name]);
+    step(
+        &arguments(&["test", "--quiet"], &host_packages()?, &[]),
+        &[],
+    )
+}
+
+/// The crate that brings a panic handler and so cannot be compiled where the standard library
+/// is among the dependencies.
+const RUNTIME: &str = "rekernel";
+
+/// Selects everything but the guests and their runtime.
+///
+/// The two halves of the workspace are compiled apart: in one run cargo would give a crate that
+/// both depend on the features that either asks for, and with them the tools' standard library.
+fn host_packages() -> Result<Vec<String>> {
+    let mut selection = vec!["--workspace".to_owned()];
+    for name in guest_names()? {
+        selection.extend(["--exclude".to_owned(), name]);
     }
-    step(&arguments, &[])
+    Ok(selection)
+}
+
+/// Selects the guests and their runtime.
+fn guest_packages() -> Result<Vec<String>> {
+    Ok(guest_names()?
+        .into_iter()
+        .flat_map(|name| ["--package".to_owned(), name])
+        .collect())
+}
+
+fn guest_names() -> Result<Vec<String>> {
+    let guests = package::guests(Some(&workspace().join("Cargo.toml")))?;
+    let mut names: Vec<String> = guests.into_iter().map(|guest| guest.name).collect();
+    names.push(RUNTIME.to_owned());
+    Ok(names)
+}
+
+fn arguments<'a>(before: &[&'a str], packages: &'a [String], after: &[&'a str]) -> Vec<&'a str> {
+    let packages = packages.iter().map(String::as_str);
+    let before = before.iter().copied();
+    before
+        .chain(packages)
+        .chain(after.iter().copied())
+        .collect()
 }
 
 /// Programs that print what Xen's own headers say, and the files kept of it, which the
