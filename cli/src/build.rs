@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, ErrorKind};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -219,47 +219,43 @@ fn executable_of(message: &str) -> Option<(String, PathBuf)> {
 fn strip(from: &Path, to: &Path) -> Result<()> {
     // Rust brings its own; the one of binutils comes with the C compiler which cargo
     // needs for programs of the host.
-    let tools = [sysroot_tool("rust-objcopy"), Some(PathBuf::from("objcopy"))];
-    for tool in tools.into_iter().flatten() {
-        match Command::new(&tool)
-            .arg("--strip-all")
-            .arg(from)
-            .arg(to)
-            .output()
-        {
+    let tools = [rust_objcopy(), Some(Command::new("objcopy"))];
+    let mut failures = Vec::new();
+    for mut tool in tools.into_iter().flatten() {
+        let program = tool.get_program().to_string_lossy().into_owned();
+        match tool.arg("--strip-all").arg(from).arg(to).output() {
             Ok(output) if output.status.success() => return Ok(()),
-            Ok(output) => bail!(
-                "{} could not strip {}: {}",
-                tool.display(),
-                from.display(),
-                String::from_utf8_lossy(&output.stderr).trim()
-            ),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => {
-                return Err(error)
-                    .with_context(|| format!("{} could not be started", tool.display()));
+            Ok(output) => {
+                let said = String::from_utf8_lossy(&output.stderr);
+                failures.push(format!("{program}: {}", said.trim()));
             }
+            Err(error) => failures.push(format!("{program}: {error}")),
         }
     }
     bail!(
-        "no objcopy: neither rust-objcopy in Rust's own folder nor objcopy; `apt-get install binutils` brings it"
+        "{} cannot be stripped ({}); `apt-get install binutils` brings a tool that can",
+        from.display(),
+        failures.join("; ")
     )
 }
 
-/// A tool in the folder of the Rust in use.
-fn sysroot_tool(name: &str) -> Option<PathBuf> {
+/// The objcopy in the folder of the Rust in use. It needs a library of that folder, which it
+/// finds by itself only when cargo has set the path for it, as `cargo run` does.
+fn rust_objcopy() -> Option<Command> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let output = Command::new(rustc)
         .args(["--print", "sysroot"])
         .output()
         .ok()?;
     let sysroot = String::from_utf8(output.stdout).ok()?;
-    let tool = Path::new(sysroot.trim())
-        .join("lib/rustlib")
+    let libraries = Path::new(sysroot.trim()).join("lib");
+    let tool = libraries
+        .join("rustlib")
         .join(TARGET)
-        .join("bin")
-        .join(name);
-    tool.exists().then_some(tool)
+        .join("bin/rust-objcopy");
+    let mut command = Command::new(&tool);
+    command.env("LD_LIBRARY_PATH", libraries);
+    tool.exists().then_some(command)
 }
 
 fn size(path: &Path) -> Result<u64> {
@@ -271,6 +267,15 @@ fn size(path: &Path) -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Outside of cargo's environment, too: as an installed command runs.
+    #[test]
+    fn rusts_own_objcopy_starts_without_cargos_library_path() {
+        let Some(mut tool) = rust_objcopy() else {
+            return; // a Rust of the distribution, without this tool
+        };
+        assert!(tool.arg("--version").output().unwrap().status.success());
+    }
 
     #[test]
     fn the_executable_is_found_among_cargos_messages() {
