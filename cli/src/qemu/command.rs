@@ -141,7 +141,10 @@ impl Configuration {
                 add("-device", self.machine.network_device());
             }
             Link::Silent => {
-                add("-netdev", "hubport,id=network,hubid=0");
+                // Frames become datagrams for the discard port of this host, where nobody
+                // listens. A hub without a second port would keep them from the device.
+                let nowhere = "socket,id=network,udp=127.0.0.1:9,localaddr=127.0.0.1:0";
+                add("-netdev", nowhere);
                 add("-device", self.machine.network_device());
             }
         }
