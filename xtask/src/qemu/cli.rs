@@ -194,7 +194,7 @@ fn echoes(port: u16) -> Result<()> {
     }
 }
 
-/// Replaces the template's dependency on the published rekernel by this working tree.
+/// Replaces the template's dependency on rekernel by this working tree.
 fn point_at_workspace(manifest: &Path) -> Result<()> {
     let text = fs::read_to_string(manifest)?;
     let path = workspace().join("runtime");

@@ -10,10 +10,16 @@ use crate::http;
 /// A test that boots a Xen of its own.
 type Test = (&'static str, fn() -> Result<()>);
 
-pub(super) const TESTS: &[Test] = &[(
-    "cargo rekernel run http --on xen: serves, Ctrl-C ends it",
-    run_on_xen,
-)];
+pub(super) const TESTS: &[Test] = &[
+    (
+        "cargo rekernel run http --on xen: serves, Ctrl-C ends it",
+        run_on_xen,
+    ),
+    (
+        "cargo rekernel run --on xen: a crash is told with its function",
+        crash_on_xen,
+    ),
+];
 
 /// Time for Xen, dom0 and the guest.
 const BOOT_LIMIT: Duration = Duration::from_secs(400);
@@ -32,5 +38,18 @@ fn run_on_xen() -> Result<()> {
     cli.interrupt()?;
     let outcome = cli.wait(Duration::from_secs(30))?;
     ensure!(outcome.success, "{outcome}");
+    Ok(())
+}
+
+fn crash_on_xen() -> Result<()> {
+    let outcome = Cli::run(&["run", "misbehave", "--on", "xen", "--append", "do=fault"])?;
+    ensure!(!outcome.success, "the exit code is 0; {outcome}");
+    let report = outcome.crash_report();
+    for part in ["page fault", "read_from_null"] {
+        ensure!(
+            report.contains(part),
+            "the report lacks `{part}`; {outcome}"
+        );
+    }
     Ok(())
 }

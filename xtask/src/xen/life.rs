@@ -11,7 +11,7 @@ pub(super) const TESTS: &[Test] = &[
     ("hello: ends by itself", ends_by_itself),
     ("xl shutdown -w is obeyed", shutdown),
     ("xl reboot is obeyed", reboot),
-    ("a panic is a crash to Xen", panic),
+    ("crashes are told to Xen, with a report", crashes),
     (
         "xen-probe: every part of the hypervisor's interface",
         every_part,
@@ -32,6 +32,14 @@ fn ends_by_itself(context: &Context) -> Result<()> {
 
 fn shutdown(context: &Context) -> Result<()> {
     let guest = Guest::serving(context, &Wish::new("http", "http-shutdown", 51))?;
+    for feature in ["poweroff", "reboot"] {
+        let path = format!(
+            "/local/domain/$(xl domid {})/control/feature-{feature}",
+            guest.name
+        );
+        let offered = guest.explain(context.sh(&format!("xenstore-read {path}"), XL_LIMIT))?;
+        ensure!(offered.trim() == "1", "{path} is `{}`", offered.trim());
+    }
     guest.explain(context.sh(&format!("xl shutdown -w {}", guest.name), XL_LIMIT))?;
     guest.wait_for("rekernel: poweroff", Duration::from_secs(5))?;
     guest.wait_until("the end after xl shutdown", XL_LIMIT, |listing| {
@@ -54,17 +62,27 @@ fn reboot(context: &Context) -> Result<()> {
     Ok(())
 }
 
-fn panic(context: &Context) -> Result<()> {
-    let wish = Wish {
-        append: vec!["do=panic".to_owned()],
-        ..Wish::new("misbehave", "misbehave", 53)
-    };
-    let guest = Guest::create(context, &wish)?;
-    guest.wait_for("the panic asked for", BOOT_LIMIT)?;
-    // `c` in the state column: Xen was told that this is a crash, and xl preserved it.
-    guest.wait_until("the crash in xl's list", XL_LIMIT, |listing| {
-        listing.is_some_and(|listing| listing.state.contains('c'))
-    })
+fn crashes(context: &Context) -> Result<()> {
+    for (how, message) in [
+        ("panic", "the panic asked for"),
+        ("fault", "page fault"),
+        ("overflow", "stack overflow"),
+        ("exhaust", "heap"),
+    ] {
+        let wish = Wish {
+            append: vec![format!("do={how}")],
+            interfaces: Vec::new(),
+            ..Wish::new("misbehave", &format!("misbehave-{how}"), 53)
+        };
+        let guest = Guest::create(context, &wish)?;
+        guest.explain(guest.wait_for(message, BOOT_LIMIT))?;
+        guest.explain(guest.wait_for(" #0 0x", XL_LIMIT))?;
+        // `c` in the state column: Xen was told that this is a crash, and xl preserved it.
+        guest.wait_until("the crash in xl's list", XL_LIMIT, |listing| {
+            listing.is_some_and(|listing| listing.state.contains('c'))
+        })?;
+    }
+    Ok(())
 }
 
 fn every_part(context: &Context) -> Result<()> {

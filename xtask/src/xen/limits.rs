@@ -23,7 +23,7 @@ fn idle(context: &Context) -> Result<()> {
     /// xl counts CPU time in tenths of a second: over this time 1 % is three of them.
     const WATCHED: Duration = Duration::from_secs(30);
     let guest = Guest::serving(context, &Wish::new("http", "http-idle", 60))?;
-    // Let the boot's aftermath pass: duplicate address detection, the first announcements.
+    // Let the boot's aftermath pass: router solicitations, the first announcements.
     sleep(Duration::from_secs(3));
     let time = || Ok::<_, anyhow::Error>(guest.listing()?.context("the guest is gone")?.time);
     let before = time()?;

@@ -4,6 +4,7 @@ mod command;
 mod guest;
 mod life;
 mod limits;
+mod network;
 mod web;
 
 use std::time::Duration;
@@ -63,7 +64,7 @@ pub(crate) fn run(
         guests,
         measurements,
     };
-    for (test, body) in [web::TESTS, life::TESTS, limits::TESTS].concat() {
+    for (test, body) in [web::TESTS, network::TESTS, life::TESTS, limits::TESTS].concat() {
         if test.contains(name) {
             summary.check(Tier::Xen, test, || body(&context));
         }
