@@ -148,14 +148,17 @@ impl BootInfo {
     }
 
     /// Settles who owns what once the final page tables stand: `tables` is taken out of the usable
-    /// memory, `early_tables`, up to now part of the program, is added.
+    /// memory, `early_tables`, up to now part of the program, is added if it is RAM: the loader
+    /// put the program there, but what its memory map does not call RAM is not mapped.
     pub(crate) fn settle(
         &mut self,
         tables: MemoryRegion,
         early_tables: MemoryRegion,
     ) -> Result<(), BootError> {
         self.usable.exclude(tables)?;
-        self.usable.insert(early_tables)?;
+        if self.ram.covers(early_tables) {
+            self.usable.insert(early_tables)?;
+        }
         Ok(())
     }
 

@@ -116,6 +116,19 @@ fn early_tables_come_back_and_final_ones_go() {
 }
 
 #[test]
+fn early_tables_that_are_not_ram_do_not_come_back() {
+    // The program's last page belongs to nobody by this map.
+    let map = [(0x10_0000, 0x7_f000, RAM), (0x18_0000, 0x68_0000, RAM)];
+    let mut boot = gather(&FakeLoader::default().start_info(&map, &[])).unwrap();
+    boot.settle(
+        MemoryRegion::new(0x18_0000, 0x19_0000),
+        MemoryRegion::new(0x17_6000, 0x18_0000),
+    )
+    .unwrap();
+    assert_eq!(usable(&boot), [(0x19_0000, 0x80_0000)]);
+}
+
+#[test]
 fn a_wrong_magic_names_both_values() {
     let loader = FakeLoader::default().put(START_INFO, [0xef, 0xbe, 0xad, 0xde].repeat(14));
     let error = gather(&loader).unwrap_err();
