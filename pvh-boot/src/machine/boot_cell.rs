@@ -11,8 +11,9 @@ pub(super) struct BootCell<T> {
 
 // SAFETY: the value is written by the one call of `set` that finds `ready` false and cannot be
 // interrupted there (interrupts are off while booting), and only shared references are handed out
-// afterwards, which `T: Sync` allows.
-unsafe impl<T: Sync> Sync for BootCell<T> {}
+// afterwards, which `T: Sync` allows; `set` may have moved the value here from elsewhere, which
+// `T: Send` allows.
+unsafe impl<T: Send + Sync> Sync for BootCell<T> {}
 
 impl<T: Sync> BootCell<T> {
     pub(super) const fn new() -> Self {
