@@ -54,6 +54,8 @@ pub(crate) struct Signals {
 pub(crate) struct VirtioNet {
     name: String,
     mac: [u8; 6],
+    /// Above the queues, so that it is dropped first: that resets the device, which must not have
+    /// the queues' memory any more when the pool gets it back.
     transport: SomeTransport<'static>,
     messages: bool,
     signals: Signals,

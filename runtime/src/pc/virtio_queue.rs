@@ -24,8 +24,8 @@ pub(crate) struct Queue {
     /// [`SLOTS`] times [`BUFFER`] bytes. Never given back: a device that is dropped in the
     /// middle of its work may still write to them.
     buffers: NonNull<u8>,
-    /// Which buffer the device has under each token.
-    slots: [u16; SLOTS],
+    /// Which buffer the device has under each token; `None` for a token it does not have.
+    slots: [Option<u16>; SLOTS],
     /// How many bytes of each buffer the device has; `None` for one of ours.
     lent: [Option<usize>; SLOTS],
     ours: Vec<u16>,
@@ -50,7 +50,7 @@ impl Queue {
             direction,
             queue,
             buffers: dma::take(SLOTS * BUFFER / PAGE_SIZE).ok_or(Error::DmaError)?,
-            slots: [0; SLOTS],
+            slots: [None; SLOTS],
             lent: [None; SLOTS],
             ours: (0..SLOTS as u16).collect(),
             unannounced: false,
@@ -93,7 +93,7 @@ impl Queue {
             // SAFETY: as above.
             _ => unsafe { self.queue.add(&[], &mut [bytes]) },
         }?;
-        self.slots[usize::from(token)] = slot;
+        self.slots[usize::from(token)] = Some(slot);
         self.lent[usize::from(slot)] = Some(length);
         self.unannounced = true;
         Ok(())
@@ -103,9 +103,9 @@ impl Queue {
     /// bytes the device wrote to it. The caller lends it again or [`keep`](Self::keep)s it.
     pub(crate) fn reclaim(&mut self) -> Option<(u16, usize)> {
         let token = self.queue.peek_used()?;
-        let slot = *self.slots.get(usize::from(token))?;
+        let slot = self.slots.get_mut(usize::from(token))?.take()?;
         let length = self.lent[usize::from(slot)].take()?;
-        // SAFETY: the device is done with the buffer.
+        // SAFETY: the device is done with the buffer: it names the token under which it was lent.
         let bytes = unsafe { self.slice(slot, length) };
         let written = match self.direction {
             // SAFETY: the same buffer as was added under this token.
