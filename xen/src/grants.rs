@@ -246,4 +246,5 @@ impl List {
 }
 
 #[cfg(test)]
+#[expect(unsafe_code, reason = "makes a pool of pages")]
 mod tests;

@@ -15,20 +15,27 @@
 //! contended, because the interrupt handler takes none of them: it touches only the atomics of
 //! `events`. The locks are there so that the types are honestly `Sync`.
 #![cfg_attr(not(test), no_std)]
+#![deny(unsafe_code)]
 
 extern crate alloc;
 
 mod abi;
+#[expect(unsafe_code, reason = "reads the time stamp counter")]
 pub mod clock;
+#[expect(unsafe_code, reason = "writes to a port")]
 pub mod console;
 pub mod control;
 mod cpuid;
 mod events;
 mod grants;
+#[expect(unsafe_code, reason = "enters the hypervisor")]
 mod hypercall;
 mod hypervisor;
+#[expect(unsafe_code, reason = "brings the interface up")]
 mod machine;
+#[expect(unsafe_code, reason = "raw memory is what it is about")]
 mod memory;
+#[expect(unsafe_code, reason = "hands out raw memory")]
 mod pages;
 pub mod power;
 mod version;
