@@ -9,6 +9,7 @@ use cargo_rekernel::progress::status;
 
 use crate::guests::workspace;
 use crate::summary::{Summary, Tier};
+use crate::unsafe_code;
 
 /// Runs the tier.
 pub(crate) fn run(summary: &mut Summary) {
@@ -17,6 +18,11 @@ pub(crate) fn run(summary: &mut Summary) {
     });
     summary.check(Tier::Host, "lints, warnings denied", lints);
     summary.check(Tier::Host, "documentation, warnings denied", documentation);
+    summary.check(
+        Tier::Host,
+        "unsafe code is where docs/unsafe.md says",
+        || unsafe_code::check(&workspace()),
+    );
     summary.check(Tier::Host, "tests of all crates", crate_tests);
     summary.check(
         Tier::Host,

@@ -15,6 +15,7 @@ mod measure;
 mod qemu;
 mod summary;
 mod test;
+mod unsafe_code;
 mod xen;
 
 use std::process::ExitCode;
