@@ -5,7 +5,6 @@ use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use pvh_boot::exceptions::Report;
-use pvh_boot::interrupts;
 
 use crate::{backtrace, console, heap, machine, processor};
 
@@ -44,7 +43,6 @@ pub(crate) fn is_under_way() -> bool {
 }
 
 fn begin() {
-    interrupts::disable();
     if CRASHING.swap(true, Ordering::Relaxed) {
         // Whatever failed now, it is in the code below: leave by the shortest way.
         pvh_boot::debug_port::write(b"rekernel: failed again while reporting a crash\n");

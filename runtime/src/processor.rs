@@ -48,7 +48,7 @@ pub(crate) fn write_timer_deadline(ticks: u64) {
     };
 }
 
-/// Whether the local APIC's timer can fire at a time-stamp counter value (CPUID.1:ECX[24]).
+/// Whether the local APIC's timer can fire at a time-stamp counter value (bit 24 of ECX, CPUID leaf 1).
 pub(crate) fn has_timer_deadline() -> bool {
     cpuid(1).ecx & 1 << 24 != 0
 }

@@ -1,14 +1,12 @@
 //! Interrupts, vectors 32 to 255.
 //!
-//! Handlers run on a stack of their own with interrupts off. They are for noting that something
-//! happened and acknowledging it to the interrupt controller; the program does the work. The entry
-//! code saves the integer and the vector registers (x87, MMX, SSE: all there are, as AVX stays off),
-//! so a handler is ordinary compiled code.
+//! Interrupts are off but for two places, [`admit`] and [`halt_unless`]: a handler runs as if called
+//! from there, is ordinary compiled code, and never comes between two instructions of the program.
+//! Handlers are for noting that something happened and acknowledging it to the interrupt controller;
+//! the program does the work.
 
 use core::mem;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
-
-use x86_64::instructions::interrupts;
 
 const FIRST: u8 = 32;
 
@@ -47,8 +45,7 @@ static IN_HANDLER: AtomicBool = AtomicBool::new(false);
 
 /// Makes `handler` run at each interrupt with this `vector`, in place of the handler before.
 ///
-/// It runs with interrupts off and must not switch them on: another interrupt would take over the
-/// stack it runs on. What it shares with the program must be atomic.
+/// It runs with interrupts off.
 pub fn set_handler(vector: Vector, handler: fn()) {
     HANDLERS[vector.index()].store(handler as *mut (), Ordering::Release);
 }
@@ -59,49 +56,39 @@ pub fn unexpected() -> u64 {
     UNEXPECTED.load(Ordering::Relaxed)
 }
 
-/// Lets interrupts in. They are off when the program starts.
+unsafe extern "C" {
+    /// In `vectors.s`: lets one interrupt in if one waits; with `halt` waits for one.
+    safe fn pvh_boot_interrupt_window(halt: u32);
+}
+
+/// Runs the handler of one interrupt, if one waits. For the run loop: interrupts come in here and in
+/// [`halt_unless`], and nowhere else.
 ///
 /// # Panics
 /// In an interrupt handler.
-pub fn enable() {
+pub fn admit() {
     refuse_in_handler();
-    interrupts::enable();
-}
-
-/// Keeps interrupts out.
-pub fn disable() {
-    interrupts::disable();
-}
-
-/// Runs `action` with interrupts off, then puts them back as they were.
-pub fn without_interrupts<R>(action: impl FnOnce() -> R) -> R {
-    interrupts::without_interrupts(action)
+    pvh_boot_interrupt_window(0);
 }
 
 /// Sleeps until an interrupt comes, unless `ready` says there is work. No interrupt is lost between
-/// the question and the sleep. Interrupts are on afterwards.
+/// the question and the sleep.
 ///
 /// # Panics
 /// In an interrupt handler.
 pub fn halt_unless(ready: impl FnOnce() -> bool) {
     refuse_in_handler();
-    interrupts::disable();
-    if ready() {
-        interrupts::enable();
-    } else {
-        // Never `hlt` with interrupts off: Xen takes that as the end of the domain.
-        interrupts::enable_and_hlt();
-    }
+    pvh_boot_interrupt_window(u32::from(!ready()));
 }
 
 fn refuse_in_handler() {
     assert!(
         !IN_HANDLER.load(Ordering::Relaxed),
-        "an interrupt handler must not switch interrupts on"
+        "an interrupt handler must not let interrupts in"
     );
 }
 
-/// Called by `vectors.s` on the interrupt stack.
+/// Called by `vectors.s`.
 pub(super) extern "C" fn dispatch(vector: u8) {
     let Some(vector) = Vector::new(vector) else {
         return;

@@ -6,8 +6,9 @@
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{Ordering, compiler_fence};
 
+use x86_64::instructions::interrupts::without_interrupts;
+
 use super::boot_cell::BootCell;
-use super::interrupts::without_interrupts;
 use crate::address_space::AddressSpace;
 pub use crate::address_space::MapError;
 use crate::page_tables::Access;

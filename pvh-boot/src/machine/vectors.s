@@ -40,37 +40,71 @@ exception_common:
     call {exception}
     ud2
 
+# Interrupts are on in the window below and nowhere else, so an interrupt that is one came there, and
+# there is nothing to return to but the window's end: the handler is called from it, and the frame on
+# this stack is forgotten.
+#
+# An interrupt that comes while interrupts are off is none of the processor's. QEMU's emulation of
+# AMD's virtualization now and then delivers one a second time. If that hit the first instructions
+# here, the frame of the first delivery is overwritten, but the window still waits: go on as if this
+# were the first. If it hit a handler or the program, it is ignored; this stack of its own kept what
+# compiled code has below its stack pointer.
 interrupt_common:
     cld
+    # From the stack pointer up: vector, error code, RIP, CS, RFLAGS, RSP, SS. IF is bit 9 of RFLAGS.
+    test byte ptr [rsp + 33], 2
+    jnz 1f
     push rax
-    push rcx
-    push rdx
-    push rsi
-    push rdi
-    push r8
-    push r9
-    push r10
-    push r11
-    # RBX survives calls and remembers the stack; nine registers lie above it.
-    push rbx
-    mov rbx, rsp
-    mov edi, [rbx + 80]
-    sub rsp, 512
-    and rsp, -16
-    fxsave64 [rsp]
-    call {interrupt}
-    fxrstor64 [rsp]
-    mov rsp, rbx
-    pop rbx
-    pop r11
-    pop r10
-    pop r9
-    pop r8
-    pop rdi
-    pop rsi
-    pop rdx
-    pop rcx
+    mov rax, [rsp + 48]
+    # Within 4 KiB of this stack pointer: no other stack is as near.
+    sub rax, rsp
+    add rax, 4096
+    cmp rax, 8192
     pop rax
-    # Vector and error code.
+    jb 1f
     add rsp, 16
     iretq
+1:
+    mov edi, [rsp]
+    mov rsp, [rip + pvh_boot_window_stack]
+    call {interrupt}
+    jmp window_end
+
+# extern "C" fn(halt: u32): lets one interrupt in, if one waits; with `halt` waits for one.
+    .global pvh_boot_interrupt_window
+pvh_boot_interrupt_window:
+    push rbx
+    push rbp
+    push r12
+    push r13
+    push r14
+    push r15
+    sub rsp, 8
+    mov [rip + pvh_boot_window_stack], rsp
+    test edi, edi
+    jz 2f
+    # Never `hlt` with interrupts off: Xen takes that as the end of the domain. They come on only after
+    # the instruction behind `sti`, so that none is missed before the halt.
+    sti
+    hlt
+    cli
+    jmp window_end
+2:
+    sti
+    nop
+    cli
+window_end:
+    add rsp, 8
+    pop r15
+    pop r14
+    pop r13
+    pop r12
+    pop rbp
+    pop rbx
+    ret
+
+    .pushsection .bss.pvh_boot_window_stack, "aw", @nobits
+    .balign 8
+pvh_boot_window_stack:
+    .skip 8
+    .popsection

@@ -86,7 +86,6 @@ pub(crate) fn start(start: u64, shared: SharedPages) -> &'static dyn Machine {
     set_handler(TIMER_VECTOR, on_timer);
     set_handler(SPURIOUS_VECTOR, || {});
     apic.enable_timer(TIMER_VECTOR);
-    interrupts::enable();
     Box::leak(Box::new(Pc {
         name: name(),
         serial,
@@ -172,6 +171,7 @@ impl Platform for Pc {
     }
 
     fn dispatch_events(&self) -> bool {
+        interrupts::admit();
         let any = signal::take_any();
         if any {
             SIGNALS.iter().for_each(Signal::dispatch);

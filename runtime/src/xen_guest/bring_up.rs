@@ -18,7 +18,6 @@ pub(super) fn bring_up(
     pages: SharedPages,
     timers: &'static dyn Timers,
 ) -> Result<&'static Machine, StartError> {
-    interrupts::disable();
     let vector = Vector::new(CALLBACK_VECTOR).expect("vectors from 32 on are free");
     interrupts::set_handler(vector, xen::upcall);
     let options = StartOptions {
@@ -27,11 +26,8 @@ pub(super) fn bring_up(
         pages: pages.into_range(),
         map_shared: |start, length| paging::map_shared(start, length).ok(),
     };
-    // SAFETY: 1. pvh-boot runs the program in ring 0 on one vCPU, and interrupts were just
-    // disabled. 2. `SharedPages` are mapped RAM at their physical address, and by value this
+    // SAFETY: 1. pvh-boot runs the program in ring 0 on one vCPU, with interrupts off. 2. `SharedPages` are mapped RAM at their physical address, and by value this
     // is the one place to use them. 3. `map_shared` refuses RAM, never unmaps, and nothing
     // else in this program asks for the rings. 4. The handler was set above, for good.
-    let machine = unsafe { Machine::start(detected, options) }?;
-    interrupts::enable();
-    Ok(machine)
+    unsafe { Machine::start(detected, options) }
 }

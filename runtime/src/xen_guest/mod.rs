@@ -160,6 +160,7 @@ impl Platform for Guest {
     }
 
     fn dispatch_events(&self) -> bool {
+        interrupts::admit();
         self.machine.dispatch_events()
     }
 

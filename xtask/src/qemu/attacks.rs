@@ -91,7 +91,7 @@ const ATTACKS: &[(&str, &str, &str)] = &[
     (
         "handler-overflow",
         "page fault at ",
-        ": stack overflow: guard page of the interrupt stack",
+        ": stack overflow: guard page of the boot stack",
     ),
     ("ud2", "invalid opcode at ", ""),
     ("divide", "divide error at ", ""),

@@ -26,7 +26,7 @@
 //! | `stack-overflow`   | `page fault at ` … `: stack overflow: guard page of the boot stack`         |
 //! | `bad-stack`        | `page fault at ` … `: null pointer (address 0x8)`                           |
 //! | `double-fault`     | `double fault at `                                                          |
-//! | `handler-overflow` | `page fault at ` … `: stack overflow: guard page of the interrupt stack`    |
+//! | `handler-overflow` | `page fault at ` … `: stack overflow: guard page of the boot stack`         |
 //! | `ud2`              | `invalid opcode at `                                                        |
 //! | `divide`           | `divide error at `                                                          |
 //! | `unmapped`         | `page fault at ` … `: nothing is mapped at the address (address 0x40000000000)` |

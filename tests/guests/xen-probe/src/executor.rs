@@ -37,6 +37,7 @@ pub(crate) fn run<T>(
     let mut background = pin!(background);
     let mut main = pin!(main);
     loop {
+        interrupts::admit();
         machine.dispatch_events();
         if WOKEN.swap(false, Ordering::Relaxed) {
             let _ = background.as_mut().poll(&mut context);

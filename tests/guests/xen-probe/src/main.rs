@@ -67,7 +67,6 @@ fn main(boot: &'static BootInfo) -> ! {
         Ok(machine) => machine,
         Err(error) => fail(&format!("start: {error}")),
     };
-    interrupts::enable();
     let _ = log::set_logger(&ConsoleLog);
     log::set_max_level(log::LevelFilter::Debug);
 
