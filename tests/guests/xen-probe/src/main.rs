@@ -123,6 +123,8 @@ async fn then(
                     sleep(Duration::from_millis(1)).await;
                 }
             }
+            // What finds the console full is dropped: let it drain before the verdict.
+            sleep(Duration::from_secs(3)).await;
             Ok(())
         }
         b"crash" => xen::power::crash("PROBE CRASHES as asked"),
