@@ -83,9 +83,27 @@ impl Apt {
         Ok(parse_records(&text))
     }
 
+    /// The version of each package that apt would install. A version that is installed but
+    /// offered by no source any more has no file to download: then the newest that is.
     fn candidates(&self, names: &[String]) -> Result<Vec<Package>> {
+        let mut packages = self.records(&["--no-all-versions"], names)?;
+        let missing: Vec<String> = names
+            .iter()
+            .filter(|name| !packages.iter().any(|package| package.name == **name))
+            .cloned()
+            .collect();
+        if !missing.is_empty() {
+            let others = self.records(&["--all-versions"], &missing)?;
+            packages.extend(newest_of_each(others));
+        }
+        Ok(packages)
+    }
+
+    /// What apt knows about packages, newest versions first. Names that it does not know are
+    /// left out.
+    fn records(&self, options: &[&str], names: &[String]) -> Result<Vec<Package>> {
         let mut command = self.command("apt-cache");
-        command.args(["show", "--no-all-versions"]).args(names);
+        command.arg("show").args(options).args(names);
         // Status 100 with some answers means that one of the names is virtual.
         let output = command.output().map_err(Error::file("run", "apt-cache"))?;
         Ok(parse_records(&String::from_utf8_lossy(&output.stdout)))
@@ -211,6 +229,13 @@ fn is_library(name: &str) -> bool {
     name.starts_with("lib") || name.starts_with("zlib")
 }
 
+/// The first of each name, as apt lists newer versions first.
+fn newest_of_each(mut packages: Vec<Package>) -> Vec<Package> {
+    let mut seen = BTreeSet::new();
+    packages.retain(|package| seen.insert(package.name.clone()));
+    packages
+}
+
 fn parse_records(text: &str) -> Vec<Package> {
     text.split("\n\n").filter_map(parse_record).collect()
 }
@@ -294,6 +319,23 @@ Version: 1
                      xen-hypervisor-4.20-amd64-dbg\n";
         assert_eq!(newest_xen_of(names).as_deref(), Some("4.17"));
         assert_eq!(newest_xen_of("xen-hypervisor-common"), None);
+    }
+
+    #[test]
+    fn an_installed_version_that_no_source_offers_gives_way_to_the_newest_that_one_does() {
+        // As apt-cache shows it: the installed version first, without a file.
+        let records = parse_records(
+            "Package: tool\nVersion: 3\nStatus: install ok installed\n\n\
+             Package: tool\nVersion: 2\nSize: 1\nSHA256: b\n\n\
+             Package: tool\nVersion: 1\nSize: 1\nSHA256: a\n\n\
+             Package: other\nVersion: 1\nSize: 1\nSHA256: c\n",
+        );
+        let found = newest_of_each(records);
+        let versions: Vec<_> = found
+            .iter()
+            .map(|package| (package.name.as_str(), package.version.as_str()))
+            .collect();
+        assert_eq!(versions, [("tool", "2"), ("other", "1")]);
     }
 
     fn package(name: &str, depends: &[&str]) -> Package {
