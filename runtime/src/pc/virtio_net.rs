@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::task::{Context, Poll};
 
 use bitflags::bitflags;
-use rekernel_core::net::device::{ChecksumOffload, NetworkDevice, QueueFull, TransmitChecksum};
+use rekernel_core::net::device::{ChecksumOffload, Completion, NetworkDevice, QueueFull};
 use virtio_drivers::transport::{InterruptStatus, SomeTransport, Transport};
 use virtio_drivers::{BufferDirection, Error};
 
@@ -184,7 +184,7 @@ impl NetworkDevice for VirtioNet {
         false
     }
 
-    fn transmit(&mut self, frame: &[u8], _checksum: TransmitChecksum) -> Result<(), QueueFull> {
+    fn transmit(&mut self, frame: &[u8], _completion: Completion) -> Result<(), QueueFull> {
         let length = self.header + frame.len();
         if !self.link_is_up || length > BUFFER {
             return Ok(());

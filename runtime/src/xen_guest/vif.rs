@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::task::{Context, Poll};
 
-use rekernel_core::net::device::{ChecksumOffload, NetworkDevice, QueueFull, TransmitChecksum};
+use rekernel_core::net::device::{ChecksumOffload, Completion, NetworkDevice, QueueFull};
 use xen::Hypervisor;
 
 /// One virtual interface, and the address the host gave it in xenstore.
@@ -47,8 +47,8 @@ impl NetworkDevice for Vif {
         self.device.receive(frame)
     }
 
-    fn transmit(&mut self, frame: &[u8], checksum: TransmitChecksum) -> Result<(), QueueFull> {
-        let by_device = checksum == TransmitChecksum::Device;
+    fn transmit(&mut self, frame: &[u8], completion: Completion) -> Result<(), QueueFull> {
+        let by_device = completion == Completion::Checksum;
         self.device
             .transmit(frame, by_device)
             .map_err(|_| QueueFull)

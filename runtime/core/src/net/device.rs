@@ -1,13 +1,14 @@
 //! What the network stack asks of a network interface's driver.
 
 use alloc::vec::Vec;
+use core::num::NonZeroU16;
 use core::task::{Context, Poll};
 
 /// Checksums that the device takes off the stack's hands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChecksumOffload {
-    /// The device completes TCP and UDP checksums of frames marked
-    /// [`TransmitChecksum::Device`] over IPv4.
+    /// The device completes TCP and UDP checksums of frames to send over IPv4, where told to
+    /// ([`Completion::Checksum`]).
     pub transmit_ipv4: bool,
     /// The same over IPv6.
     pub transmit_ipv6: bool,
@@ -16,13 +17,29 @@ pub struct ChecksumOffload {
     pub receive_verified: bool,
 }
 
-/// Who fills in the TCP or UDP checksum of a frame to send.
+/// Frames longer than the MTU that the device cuts into segments of TCP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SegmentationOffload {
+    /// The device does so over IPv4, where told to ([`Completion::Segments`]). Only together
+    /// with [`ChecksumOffload::transmit_ipv4`].
+    pub transmit_ipv4: bool,
+    /// The same over IPv6.
+    pub transmit_ipv6: bool,
+}
+
+/// What the device has to do to a frame before it is right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TransmitChecksum {
-    /// The frame is complete.
-    Complete,
-    /// The device: the driver finds the field by parsing the frame.
-    Device,
+pub enum Completion {
+    /// Nothing.
+    None,
+    /// Fill in the TCP or UDP checksum; the driver finds the field by parsing the frame.
+    Checksum,
+    /// Cut the TCP payload into segments, and fill in their headers and checksums. The frame is
+    /// one IP packet of up to 65535 bytes, whose length fields tell the length of the whole.
+    Segments {
+        /// Bytes of payload in each segment but the last.
+        payload: NonZeroU16,
+    },
 }
 
 /// The device has no room for a frame now; [`NetworkDevice::poll_event`] tells when to retry.
@@ -46,6 +63,11 @@ pub trait NetworkDevice {
     /// Checksum work the device does. May change while the link is down.
     fn checksum_offload(&self) -> ChecksumOffload;
 
+    /// Segmentation work the device does. May change while the link is down.
+    fn segmentation_offload(&self) -> SegmentationOffload {
+        SegmentationOffload::default()
+    }
+
     /// Whether frames can flow.
     fn link_is_up(&self) -> bool;
 
@@ -56,6 +78,9 @@ pub trait NetworkDevice {
 
     /// Takes the next received frame, starting with its Ethernet header, replacing what
     /// `frame` held. False when there is none.
+    ///
+    /// A frame of TCP may be longer than the MTU: several segments of one connection that the
+    /// host put together, or never took apart. Its headers are those of one segment.
     fn receive(&mut self, frame: &mut Vec<u8>) -> bool;
 
     /// Queues one frame, starting with its Ethernet header.
@@ -63,7 +88,7 @@ pub trait NetworkDevice {
     /// # Errors
     /// [`QueueFull`] when there is no room; the frame was not queued. While the link is down
     /// frames are dropped and this is `Ok`.
-    fn transmit(&mut self, frame: &[u8], checksum: TransmitChecksum) -> Result<(), QueueFull>;
+    fn transmit(&mut self, frame: &[u8], completion: Completion) -> Result<(), QueueFull>;
 
     /// Makes everything queued visible to the other side and notifies it if it asked for that.
     fn flush(&mut self);

@@ -12,7 +12,7 @@ use smoltcp::time::Instant;
 use smoltcp::wire::ETHERNET_HEADER_LEN;
 
 use super::Counters;
-use super::device::{ChecksumOffload, NetworkDevice, QueueFull, TransmitChecksum};
+use super::device::{ChecksumOffload, Completion, NetworkDevice, QueueFull};
 use super::sent::{self, Sent};
 
 /// Frames kept while the device is full. Only answers to received frames can pile up here:
@@ -23,7 +23,7 @@ const LONGEST_BACKLOG: usize = 64;
 pub(super) struct Port {
     pub(super) device: Box<dyn NetworkDevice>,
     offload: ChecksumOffload,
-    backlog: VecDeque<(Vec<u8>, TransmitChecksum)>,
+    backlog: VecDeque<(Vec<u8>, Completion)>,
     outgoing: Vec<u8>,
     must_flush: bool,
     pub(super) counters: Counters,
@@ -79,8 +79,8 @@ impl Port {
 
     /// Offers the device the frames that it had no room for.
     pub(super) fn drain(&mut self) {
-        while let Some((frame, checksum)) = self.backlog.front() {
-            if self.device.transmit(frame, *checksum) == Err(QueueFull) {
+        while let Some((frame, completion)) = self.backlog.front() {
+            if self.device.transmit(frame, *completion) == Err(QueueFull) {
                 return;
             }
             count_sent(&mut self.counters, frame);
@@ -118,15 +118,15 @@ impl Port {
 
     /// Sends a complete frame that was built by hand.
     pub(super) fn send(&mut self, frame: &[u8]) {
-        self.queue(frame, TransmitChecksum::Complete);
+        self.queue(frame, Completion::None);
     }
 
-    fn queue(&mut self, frame: &[u8], checksum: TransmitChecksum) {
-        if self.backlog.is_empty() && self.device.transmit(frame, checksum).is_ok() {
+    fn queue(&mut self, frame: &[u8], completion: Completion) {
+        if self.backlog.is_empty() && self.device.transmit(frame, completion).is_ok() {
             count_sent(&mut self.counters, frame);
             self.must_flush = true;
         } else if self.backlog.len() < LONGEST_BACKLOG {
-            self.backlog.push_back((frame.to_vec(), checksum));
+            self.backlog.push_back((frame.to_vec(), completion));
         } else {
             self.counters.dropped_sends += 1;
         }
@@ -144,30 +144,26 @@ impl Port {
             Sent::NeighbourQuestion => self.observed.lacks_neighbour = true,
             Sent::Other => {}
         }
-        let checksum = self.settle_checksum(&mut frame);
-        self.queue(&frame, checksum);
+        let completion = self.settle_checksum(&mut frame);
+        self.queue(&frame, completion);
         self.outgoing = frame;
         result
     }
 
     /// smoltcp left the TCP or UDP checksum out if the device completes it for either IP
     /// version: leave it to the device, or fill it in for the version it does not do.
-    fn settle_checksum(&self, frame: &mut [u8]) -> TransmitChecksum {
+    fn settle_checksum(&self, frame: &mut [u8]) -> Completion {
         if !self.leaves_out_checksums() {
-            return TransmitChecksum::Complete;
+            return Completion::None;
         }
         match sent::checksummed(frame) {
-            Some(packet) if packet.is_ipv6 && self.offload.transmit_ipv6 => {
-                TransmitChecksum::Device
-            }
-            Some(packet) if !packet.is_ipv6 && self.offload.transmit_ipv4 => {
-                TransmitChecksum::Device
-            }
+            Some(packet) if packet.is_ipv6 && self.offload.transmit_ipv6 => Completion::Checksum,
+            Some(packet) if !packet.is_ipv6 && self.offload.transmit_ipv4 => Completion::Checksum,
             Some(packet) => {
                 packet.fill(frame);
-                TransmitChecksum::Complete
+                Completion::None
             }
-            None => TransmitChecksum::Complete,
+            None => Completion::None,
         }
     }
 

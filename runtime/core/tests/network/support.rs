@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use rekernel_core::executor;
-use rekernel_core::net::device::{ChecksumOffload, NetworkDevice, QueueFull, TransmitChecksum};
+use rekernel_core::net::device::{ChecksumOffload, Completion, NetworkDevice, QueueFull};
 use rekernel_core::net::{AddressConfig, AddressSource, Ipv4Config, Ipv6Config, Stack};
 use rekernel_core::platform::{NoEntropy, Platform};
 use rekernel_core::time::Duration;
@@ -275,7 +275,7 @@ impl NetworkDevice for End {
         }
     }
 
-    fn transmit(&mut self, frame: &[u8], checksum: TransmitChecksum) -> Result<(), QueueFull> {
+    fn transmit(&mut self, frame: &[u8], completion: Completion) -> Result<(), QueueFull> {
         if !self.link_is_up() {
             return Ok(());
         }
@@ -284,7 +284,7 @@ impl NetworkDevice for End {
             return Err(QueueFull);
         }
         let mut frame = frame.to_vec();
-        if checksum == TransmitChecksum::Device {
+        if completion == Completion::Checksum {
             crate::support::fill_checksum(&mut frame);
         }
         outgoing.push(frame);
