@@ -101,6 +101,13 @@ impl Summary {
         });
     }
 
+    /// Whether a boot test with `text` in its name ran or said why it did not.
+    pub(crate) fn has_check_named(&self, text: &str) -> bool {
+        self.entries
+            .iter()
+            .any(|entry| entry.tier != Tier::Host && entry.name.contains(text))
+    }
+
     /// Whether the run as a whole is a success: something passed and nothing failed.
     pub(crate) fn succeeded(&self) -> bool {
         self.count(|verdict| matches!(verdict, Verdict::Failed(_))) == 0

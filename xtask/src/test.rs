@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Instant;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use cargo_rekernel::progress::{Took, status};
 
 use crate::guests::Guests;
@@ -65,6 +65,13 @@ pub(crate) fn command(arguments: &Arguments) -> Result<ExitCode> {
             }
         }
     });
+    if let Some(name) = &arguments.name
+        && !summary.has_check_named(name)
+    {
+        summary.check(boot_tier(arguments), name, || {
+            bail!("no boot test that ran has this in its name: a typing error in --name, or another tier's")
+        });
+    }
     report(&summary, &measurements);
     status(
         "Finished",
@@ -84,13 +91,8 @@ fn build_guests(
     summary: &mut Summary,
     measurements: &Measurements,
 ) -> Option<Guests> {
-    let tier = if arguments.wants(Tier::Qemu) {
-        Tier::Qemu
-    } else {
-        Tier::Xen
-    };
     let mut guests = None;
-    summary.check(tier, "all guests build", || {
+    summary.check(boot_tier(arguments), "all guests build", || {
         guests = Some(Guests::build()?);
         Ok(())
     });
@@ -106,6 +108,14 @@ fn build_guests(
         }
     }
     guests
+}
+
+/// The first tier asked for that boots guests.
+fn boot_tier(arguments: &Arguments) -> Tier {
+    match arguments.wants(Tier::Qemu) {
+        true => Tier::Qemu,
+        false => Tier::Xen,
+    }
 }
 
 fn report(summary: &Summary, measurements: &Measurements) {
