@@ -1,5 +1,6 @@
 //! What the executor and the clocks ask of the machine below them.
 
+use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
@@ -18,7 +19,8 @@ impl fmt::Display for NoEntropy {
 
 impl core::error::Error for NoEntropy {}
 
-/// The machine: a clock, a way to sleep, a source of entropy.
+/// The machine: a clock, a way to sleep, a source of entropy, memory for buffers that are large
+/// and mostly empty.
 pub trait Platform {
     /// Time since boot. Never goes backwards.
     fn now(&self) -> Duration;
@@ -40,4 +42,42 @@ pub trait Platform {
     /// # Errors
     /// [`NoEntropy`]: nothing was filled; nothing weaker is put in its place.
     fn entropy(&self, seed: &mut [u8; 32]) -> Result<(), NoEntropy>;
+
+    /// A zeroed buffer of `bytes` bytes, length and capacity, whose pages take RAM only once they
+    /// are touched. Dropping it gives everything back.
+    ///
+    /// Reading counts as touching. Before bytes that were not touched yet are touched,
+    /// [`can_back`](Self::can_back) must have said that there is RAM for them: a page that
+    /// cannot be backed ends the guest as crashed. Devices and other domains cannot reach such
+    /// memory.
+    ///
+    /// `None` where there is no such memory, for a length it is not made for (below a page,
+    /// above 2 MiB), or when its bookkeeping has no room: take an ordinary buffer then, or do
+    /// without.
+    fn socket_buffer(&self, bytes: usize) -> Option<Vec<u8>> {
+        let _ = bytes;
+        None
+    }
+
+    /// Whether `bytes` more bytes of untouched buffers, wherever they lie, may be touched before
+    /// the next call. A reserve for the rest of the program is kept. Costs a few instructions.
+    ///
+    /// Bytes that lie next to each other may touch two pages more than their number says; count
+    /// a whole page for each end.
+    fn can_back(&self, bytes: usize) -> bool {
+        let _ = bytes;
+        true
+    }
+
+    /// Takes the RAM of all pages that lie wholly in `unused`, which holds nothing of value:
+    /// they read as zero when they are touched again. What else is in `unused` stays as it is.
+    /// Does nothing to memory that is not from [`socket_buffer`](Self::socket_buffer).
+    fn give_back(&self, unused: &mut [u8]) {
+        let _ = unused;
+    }
+
+    /// Bytes of RAM that back buffers now.
+    fn backed_bytes(&self) -> usize {
+        0
+    }
 }
