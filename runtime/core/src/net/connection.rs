@@ -12,7 +12,7 @@ use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
 
 use super::TcpError;
 use super::budget::{Share, try_buffer};
-use super::frame::{Endpoint, Flow};
+use super::frame::{Arrival, DEFAULT_SEGMENT, Endpoint, Flow};
 use super::interface::Interface;
 use super::listener::Backlog;
 use super::port::Segment;
@@ -20,6 +20,9 @@ use super::schedule::Place;
 use super::stack::Shared;
 use super::tcp::TcpOptions;
 use crate::time::Instant;
+
+/// How long an acknowledgement waits for something to go along with.
+const ACKNOWLEDGEMENT_DELAY: Duration = Duration::from_millis(10);
 
 /// How long a peer may take to complete the handshake it began.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
@@ -54,6 +57,8 @@ pub(super) struct Connection {
     closing: Cell<bool>,
     /// The peer has sent its FIN.
     pub(super) peer_finished: Cell<bool>,
+    /// The most payload that the peer takes in one segment.
+    pub(super) peer_segment: Cell<u16>,
     /// The last segment sent.
     pub(super) last_segment: Cell<Option<Segment>>,
     user_timeout: Duration,
@@ -124,6 +129,7 @@ impl Connection {
             failure: Cell::new(None),
             closing: Cell::new(false),
             peer_finished: Cell::new(false),
+            peer_segment: Cell::new(DEFAULT_SEGMENT),
             last_segment: Cell::new(None),
             user_timeout: options.user_timeout,
             sockets: RefCell::new(sockets),
@@ -190,32 +196,53 @@ impl Connection {
         self.with_socket(Socket::abort);
     }
 
-    /// Brings this side's knowledge up to date after smoltcp worked on the socket. `arrived`: a
-    /// segment was processed; otherwise it was time or the program that made it work.
-    pub(super) fn take_note(&self, now: Instant, arrived: bool) {
-        let state = self.state();
-        let ended_in_order = self.closing.get() && self.peer_finished.get();
+    /// A segment is about to be handed to smoltcp.
+    pub(super) fn expect_segment(&self, arrival: &Arrival) {
+        // Every second full segment is acknowledged at once (RFC 9293, section 3.8.6.3), and a
+        // device may hand over many as one; smoltcp counts what arrives together as one.
+        let delay = match arrival.payload > usize::from(self.peer_segment.get()) {
+            true => Duration::ZERO,
+            false => ACKNOWLEDGEMENT_DELAY,
+        };
+        self.with_socket(|socket| socket.set_ack_delay(Some(delay.into())));
+    }
+
+    /// Brings this side's knowledge up to date after smoltcp worked on the socket. `arrived`:
+    /// the segment it processed; otherwise it was time or the program that made it work.
+    pub(super) fn take_note(&self, now: Instant, arrived: Option<&Arrival>) {
+        let user_timeout = self.user_timeout;
+        let state = self.with_socket(|socket| {
+            let state = socket.state();
+            // smoltcp's limit runs whether or not there is anything to acknowledge; it is meant
+            // here for data that is under way, and for probes of an idle connection.
+            let waits = socket.keep_alive().is_some()
+                || (matches!(state, State::Established | State::CloseWait)
+                    && socket.send_queue() > 0);
+            socket.set_timeout(waits.then(|| user_timeout.into()));
+            state
+        });
         match state {
-            State::Closed if self.failure.get().is_none() && !ended_in_order => {
-                self.failure.set(Some(match arrived {
-                    true => TcpError::Reset,
-                    false => TcpError::TimedOut,
-                }));
+            State::Closed => {
+                let ended_in_order = self.closing.get() && self.peer_finished.get();
+                if self.failure.get().is_none() && !ended_in_order {
+                    self.failure.set(Some(match arrived {
+                        Some(_) => TcpError::Reset,
+                        None => TcpError::TimedOut,
+                    }));
+                }
             }
             State::CloseWait | State::LastAck | State::Closing | State::TimeWait => {
                 self.peer_finished.set(true);
             }
             _ => {}
         }
-        let user_timeout = self.user_timeout;
-        self.with_socket(|socket| {
-            // smoltcp's limit runs whether or not there is anything to acknowledge; it is meant
-            // here for data that is under way, and for probes of an idle connection.
-            let waits = socket.keep_alive().is_some()
-                || (socket.send_queue() > 0
-                    && matches!(state, State::Established | State::CloseWait));
-            socket.set_timeout(waits.then(|| user_timeout.into()));
-        });
+        // smoltcp took what the peer's SYN said.
+        if self.stage.get() == Stage::Connecting
+            && state != State::SynSent
+            && let Some(size) = arrived.and_then(|arrival| arrival.segment_size)
+        {
+            self.peer_segment.set(size);
+        }
         if let Some(orphan) = self.orphan.get() {
             self.take_note_of_orphan(now, orphan);
         }

@@ -66,7 +66,6 @@ impl Engine {
         let _: PollIngressSingleResult =
             self.smoltcp
                 .poll_ingress_single(moment(now), &mut self.port.receiving(frame), sockets);
-        self.send_fragments(now);
     }
 
     /// Lets the sockets of `sockets` send one packet each. False when none had anything to send,
@@ -77,9 +76,6 @@ impl Engine {
         let result = self
             .smoltcp
             .poll_egress(moment(now), &mut self.port.sending(), sockets);
-        let observed = self.port.observed;
-        self.send_fragments(now);
-        self.port.observed = observed;
         matches!(result, PollResult::SocketStateChanged)
     }
 
@@ -94,15 +90,14 @@ impl Engine {
             .map(|at| Instant::since_boot(Duration::from_micros(at.total_micros().max(0) as u64)))
     }
 
-    /// What smoltcp does from time to time, and what it may send without a socket: the rest of
-    /// a packet in fragments, reports of multicast groups.
+    /// What smoltcp does from time to time, and what it may send without a socket: reports of
+    /// multicast groups.
     pub(super) fn maintain(&mut self, now: Instant) {
         self.smoltcp.poll_maintenance(moment(now));
         if !self.port.is_stalled() {
             self.smoltcp
                 .poll_egress(moment(now), &mut self.port.sending(), &mut self.nobody);
         }
-        self.send_fragments(now);
     }
 
     /// A smoltcp interface that is to choose the initial sequence number of one connection, and
@@ -248,21 +243,6 @@ impl Engine {
             let _ = gateway_ipv4.map(|gateway| routes.push(Route::new_ipv4_gateway(gateway)));
             let _ = gateway_ipv6.map(|gateway| routes.push(Route::new_ipv6_gateway(gateway)));
         });
-    }
-
-    /// Sends the rest of a packet that smoltcp began to send in fragments, before anything else
-    /// can take its place.
-    fn send_fragments(&mut self, now: Instant) {
-        // Longest packet over shortest fragment; only bounds the loop.
-        for _ in 0..64 {
-            let has_more =
-                self.smoltcp.poll_at(moment(now), &self.nobody) == Some(Moment::from_millis(0));
-            if !has_more || self.port.is_stalled() {
-                return;
-            }
-            self.smoltcp
-                .poll_egress(moment(now), &mut self.port.sending(), &mut self.nobody);
-        }
     }
 }
 

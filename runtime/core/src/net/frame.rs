@@ -7,7 +7,7 @@ use core::net::{IpAddr, Ipv4Addr};
 
 use smoltcp::wire::{
     EthernetFrame, EthernetProtocol, Icmpv6Message, Icmpv6Packet, IpProtocol, Ipv4Packet,
-    Ipv6Packet, TcpPacket, UdpPacket,
+    Ipv6Packet, TcpOption, TcpPacket, UdpPacket,
 };
 
 /// Both ends of a flow: what a connection is found by.
@@ -27,10 +27,7 @@ pub(super) struct Endpoint {
 /// What kind of frame it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
-    Tcp {
-        flow: Flow,
-        opens: bool,
-    },
+    Tcp(Arrival),
     Udp {
         flow: Flow,
     },
@@ -39,6 +36,24 @@ pub(super) enum Class {
     RouterAdvertisement,
     Other,
 }
+
+/// What has to be known of a TCP segment before smoltcp sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Arrival {
+    pub(super) flow: Flow,
+    /// It asks for a new connection.
+    pub(super) opens: bool,
+    /// Of a segment with SYN: the most payload that its sender takes in a segment.
+    pub(super) segment_size: Option<u16>,
+    /// Bytes of payload.
+    pub(super) payload: usize,
+}
+
+/// The most payload in a segment to a peer that does not say (RFC 9293, section 3.7.1).
+pub(super) const DEFAULT_SEGMENT: u16 = 536;
+
+/// What a peer's maximum segment size counts as at least: as in smoltcp and Linux.
+const SMALLEST_SEGMENT: u16 = 48;
 
 /// A frame's class, and the IPv4 packet it is a fragment of, if any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,10 +164,12 @@ fn classify_transport(
     };
     match protocol {
         IpProtocol::Tcp => match TcpPacket::new_checked(payload) {
-            Ok(segment) => Class::Tcp {
+            Ok(segment) => Class::Tcp(Arrival {
                 flow: flow(segment.src_port(), segment.dst_port()),
                 opens: segment.syn() && !segment.ack() && !segment.rst() && !segment.fin(),
-            },
+                segment_size: segment.syn().then(|| offered_segment_size(&segment)),
+                payload: segment.payload().len(),
+            }),
             Err(_) => Class::Other,
         },
         IpProtocol::Udp => match UdpPacket::new_checked(payload) {
@@ -177,4 +194,22 @@ fn classify_transport(
         },
         _ => Class::Other,
     }
+}
+
+/// The maximum segment size that a SYN offers, as smoltcp understands it.
+fn offered_segment_size(segment: &TcpPacket<&[u8]>) -> u16 {
+    let mut options = segment.options();
+    let mut offered = DEFAULT_SEGMENT;
+    while let Ok((rest, option)) = TcpOption::parse(options) {
+        match option {
+            TcpOption::EndOfList => break,
+            TcpOption::MaxSegmentSize(size) if size != 0 => offered = size.max(SMALLEST_SEGMENT),
+            _ => {}
+        }
+        if rest.is_empty() {
+            break;
+        }
+        options = rest;
+    }
+    offered
 }

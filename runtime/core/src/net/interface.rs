@@ -30,8 +30,10 @@ use crate::time::{Duration, Instant, Sleep, sleep_until};
 /// Frames taken from the device before everything else gets its turn.
 const FRAMES_PER_PASS: usize = 64;
 
-/// Packets one connection sends before the next gets its turn.
-const PACKETS_PER_TURN: usize = 16;
+/// What one connection sends before the next gets its turn: a little more than these bytes, or
+/// so many frames.
+const BYTES_PER_TURN: u64 = 64 * 1024;
+const FRAMES_PER_TURN: u64 = 64;
 
 /// The pause before a socket that wants to be polled at once, but did nothing when it was, is
 /// polled again: should smoltcp ever disagree with itself, it costs a little time and no more.
@@ -219,24 +221,16 @@ impl Interface {
             self.give_up(connection, now);
             return;
         }
-        let mut packets = 0;
-        let mut lacks_neighbour = false;
-        while packets < PACKETS_PER_TURN {
-            let sent = connection.with_sockets(|sockets| engine.send(now, sockets));
-            lacks_neighbour = engine.port.observed.lacks_neighbour;
-            if let Some(segment) = engine.port.observed.segment {
-                connection.last_segment.set(Some(segment));
-            }
-            if !sent || lacks_neighbour {
-                break;
-            }
-            packets += 1;
-        }
-        connection.take_note(now, false);
+        let turn = self.take_turn(engine, now, connection);
+        let Turn {
+            next,
+            lacks_neighbour,
+            is_used_up,
+        } = turn;
+        connection.take_note(now, None);
         if lacks_neighbour {
             self.schedule.borrow_mut().await_neighbour(connection);
         }
-        let next = connection.with_sockets(|sockets| engine.next_poll(now, sockets));
         self.advance(connection, now);
         if connection.stage.get() == Stage::Gone {
             return;
@@ -250,7 +244,7 @@ impl Interface {
         let mut schedule = self.schedule.borrow_mut();
         match next {
             // More to send; or no room, and then it is served when there is.
-            Some(at) if at <= now && (packets == PACKETS_PER_TURN || engine.port.is_stalled()) => {
+            Some(at) if at <= now && (is_used_up || engine.port.is_stalled()) => {
                 schedule.make_ready(connection);
             }
             Some(at) => {
@@ -260,6 +254,33 @@ impl Interface {
             }
             None => schedule.set_deadline(connection, connection.give_up_at.get()),
         }
+    }
+
+    /// Lets one connection send what it has, within bounds.
+    fn take_turn(&self, engine: &mut Engine, now: Instant, connection: &Rc<Connection>) -> Turn {
+        engine.port.set_peer_segment(connection.peer_segment.get());
+        let before = engine.port.counters;
+        connection.with_sockets(|sockets| {
+            loop {
+                let next = engine.next_poll(now, sockets);
+                let counters = &engine.port.counters;
+                let is_used_up = counters.sent_bytes - before.sent_bytes >= BYTES_PER_TURN
+                    || counters.sent_frames - before.sent_frames >= FRAMES_PER_TURN;
+                let has_sent =
+                    !is_used_up && next.is_some_and(|at| at <= now) && engine.send(now, sockets);
+                let observed = engine.port.observed;
+                if has_sent && let Some(segment) = observed.segment {
+                    connection.last_segment.set(Some(segment));
+                }
+                if !has_sent || observed.lacks_neighbour {
+                    return Turn {
+                        next,
+                        lacks_neighbour: observed.lacks_neighbour,
+                        is_used_up,
+                    };
+                }
+            }
+        })
     }
 
     /// Takes the steps that follow from the state of a connection's socket.
@@ -365,6 +386,16 @@ impl Interface {
             self.remove(&connection);
         }
     }
+}
+
+/// What became of a connection's turn to send.
+struct Turn {
+    /// When smoltcp wants to look at the socket again.
+    next: Option<Instant>,
+    /// The next hop has not told its Ethernet address.
+    lacks_neighbour: bool,
+    /// The connection has sent as much as one may.
+    is_used_up: bool,
 }
 
 impl fmt::Debug for Interface {

@@ -20,6 +20,7 @@ mod addressing;
 mod budget;
 mod build;
 mod connection;
+mod cut;
 mod datagrams;
 mod demultiplex;
 mod dhcp;

@@ -1,28 +1,47 @@
 //! Between smoltcp and the driver of an interface: hands one received frame in, carries frames
 //! out, keeps what the device has no room for, and notes what was sent.
+//!
+//! smoltcp believes that the link carries IP packets of any length. So it builds one packet of
+//! up to 64 KiB where a device cuts them into segments, and what is too long for the link is
+//! cut here: by the device where it can, else by [`cut`].
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::num::{NonZeroU16, NonZeroUsize};
 
 use smoltcp::phy::{
     Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken,
 };
 use smoltcp::time::Instant;
-use smoltcp::wire::ETHERNET_HEADER_LEN;
+use smoltcp::wire::{ETHERNET_HEADER_LEN, IPV4_HEADER_LEN, IPV6_HEADER_LEN, TCP_HEADER_LEN};
 
 use super::Counters;
-use super::device::{ChecksumOffload, Completion, NetworkDevice, QueueFull};
-use super::sent::{self, Sent};
+use super::cut;
+use super::device::{ChecksumOffload, Completion, NetworkDevice, QueueFull, SegmentationOffload};
+use super::sent::{IpHeader, Sent, Tcp};
+use crate::random;
 
 /// Frames kept while the device is full. Only answers to received frames can pile up here:
 /// sockets do not send while one waits.
 const LONGEST_BACKLOG: usize = 64;
 
+/// Longest IP packet in bytes that its length field can tell, Ethernet header excluded.
+const LONGEST_PACKET: usize = u16::MAX as usize;
+
+/// All headers of a frame fit into this many bytes.
+const HEADERS: usize = 128;
+
 /// The device of an interface, as the stack uses it.
 pub(super) struct Port {
     pub(super) device: Box<dyn NetworkDevice>,
     offload: ChecksumOffload,
+    segmentation: SegmentationOffload,
+    mtu: usize,
+    /// Longest TCP payload of one frame that the peer of the connection takes which is sending.
+    peer_segment: usize,
+    /// The IPv4 identification of the next packet that goes in fragments.
+    identification: u16,
     backlog: VecDeque<(Vec<u8>, Completion)>,
     outgoing: Vec<u8>,
     must_flush: bool,
@@ -49,27 +68,49 @@ pub(super) struct Segment {
 
 impl Port {
     pub(super) fn new(device: Box<dyn NetworkDevice>) -> Self {
-        let offload = device.checksum_offload();
-        Self {
+        let mut port = Self {
             device,
-            offload,
+            offload: ChecksumOffload::default(),
+            segmentation: SegmentationOffload::default(),
+            mtu: 0,
+            peer_segment: 0,
+            identification: random::network_u64() as u16,
             backlog: VecDeque::new(),
             outgoing: Vec::new(),
             must_flush: false,
             counters: Counters::default(),
             observed: Observed::default(),
-        }
+        };
+        port.renew_offload();
+        port
     }
 
     /// Largest IP packet in bytes: what the device says, within what IP can do with it. IPv4
     /// demands 576 bytes of its hosts (RFC 791, section 3.1) and its length field ends at 65535.
     pub(super) fn mtu(&self) -> usize {
-        self.device.mtu().clamp(576, usize::from(u16::MAX))
+        self.mtu
     }
 
     /// Takes over what the device can do now.
     pub(super) fn renew_offload(&mut self) {
+        self.mtu = self.device.mtu().clamp(576, LONGEST_PACKET);
         self.offload = self.device.checksum_offload();
+        let segmentation = self.device.segmentation_offload();
+        // Whoever cuts a packet has to write new checksums.
+        self.segmentation = SegmentationOffload {
+            transmit_ipv4: segmentation.transmit_ipv4 && self.offload.transmit_ipv4,
+            transmit_ipv6: segmentation.transmit_ipv6 && self.offload.transmit_ipv6,
+        };
+    }
+
+    /// Bytes of TCP payload that fit into one packet of the link.
+    pub(super) fn segment_size(&self, is_ipv6: bool) -> usize {
+        self.mtu - ip_header_length(is_ipv6) - TCP_HEADER_LEN
+    }
+
+    /// The connection that sends next has a peer that takes segments with so much payload.
+    pub(super) fn set_peer_segment(&mut self, bytes: u16) {
+        self.peer_segment = usize::from(bytes);
     }
 
     /// Whether the device had no room for an earlier frame.
@@ -134,41 +175,129 @@ impl Port {
 
     /// Lets `build` write a frame of `length` bytes and sends it.
     fn build<R>(&mut self, length: usize, build: impl FnOnce(&mut [u8]) -> R) -> R {
-        let mut frame = core::mem::take(&mut self.outgoing);
-        frame.clear();
-        frame.resize(length, 0);
-        let result = build(&mut frame);
-        let sent = sent::inspect(&frame);
-        match sent {
-            Sent::Segment(segment) => self.observed.segment = Some(segment),
-            Sent::NeighbourQuestion => self.observed.lacks_neighbour = true,
-            Sent::Other => {}
+        let mut outgoing = core::mem::take(&mut self.outgoing);
+        if outgoing.len() < length {
+            outgoing.resize(length, 0);
         }
-        let completion = self.settle_checksum(&mut frame);
-        self.queue(&frame, completion);
-        self.outgoing = frame;
+        let frame = &mut outgoing[..length];
+        // smoltcp writes every byte of a frame. Should it miss one among the headers, nothing
+        // of an earlier frame shows.
+        frame[..length.min(HEADERS)].fill(0);
+        let result = build(frame);
+        self.finish(frame);
+        self.outgoing = outgoing;
         result
+    }
+
+    /// Sends a frame that smoltcp built, as one or in pieces.
+    fn finish(&mut self, frame: &mut [u8]) {
+        let is_too_long = frame.len() - ETHERNET_HEADER_LEN > self.mtu;
+        match Sent::inspect(frame) {
+            Sent::Tcp(segment) => {
+                self.observed.segment = Some(segment.numbers);
+                self.finish_segment(frame, &segment);
+            }
+            Sent::Udp(ip) if is_too_long => {
+                if self.leaves_out_checksums() {
+                    // No device could compute it over several frames.
+                    ip.fill_checksum(frame);
+                }
+                self.send_in_fragments(frame, ip.is_ipv6);
+            }
+            Sent::Udp(ip) => {
+                let completion = self.settle_checksum(frame, &ip);
+                self.queue(frame, completion);
+            }
+            Sent::NeighbourQuestion => {
+                self.observed.lacks_neighbour = true;
+                self.queue(frame, Completion::None);
+            }
+            Sent::Other if is_too_long => {
+                self.send_in_fragments(frame, frame[ETHERNET_HEADER_LEN] >> 4 == 6);
+            }
+            Sent::Other => self.queue(frame, Completion::None),
+        }
+    }
+
+    fn finish_segment(&mut self, frame: &mut [u8], segment: &Tcp) {
+        let ip = segment.ip;
+        if segment.opens {
+            // smoltcp offers what fits into the longest packet of IP.
+            let most = u16::try_from(self.segment_size(ip.is_ipv6)).unwrap_or(u16::MAX);
+            ip.limit_segment_size(frame, most);
+            if !self.leaves_out_checksums() {
+                ip.fill_checksum(frame);
+            }
+        }
+        // Answers of smoltcp's to received segments have no payload.
+        let size = self.segment_size(ip.is_ipv6).min(self.peer_segment.max(1));
+        if segment.payload <= size {
+            let completion = self.settle_checksum(frame, &ip);
+            self.queue(frame, completion);
+            return;
+        }
+        let device_cuts = match ip.is_ipv6 {
+            true => self.segmentation.transmit_ipv6,
+            false => self.segmentation.transmit_ipv4,
+        };
+        let payload = u16::try_from(size).ok().and_then(NonZeroU16::new);
+        if let Some(payload) = payload.filter(|_| device_cuts) {
+            self.queue(frame, Completion::Segments { payload });
+            return;
+        }
+        cut::into_segments(frame, ip.end, ip.is_ipv6, size, |piece| {
+            let completion = match self.leaves_out_checksums() {
+                true => self.settle_checksum(piece, &ip),
+                false => {
+                    ip.fill_checksum(piece);
+                    Completion::None
+                }
+            };
+            self.queue(piece, completion);
+        });
+    }
+
+    fn send_in_fragments(&mut self, frame: &[u8], is_ipv6: bool) {
+        if is_ipv6 {
+            // Callers keep datagrams below; answers of ICMP do not grow so long.
+            self.counters.dropped_sends += 1;
+            return;
+        }
+        let identification = self.identification;
+        self.identification = identification.wrapping_add(1);
+        cut::into_fragments(frame, self.mtu, identification, |piece| {
+            self.queue(piece, Completion::None);
+        });
     }
 
     /// smoltcp left the TCP or UDP checksum out if the device completes it for either IP
     /// version: leave it to the device, or fill it in for the version it does not do.
-    fn settle_checksum(&self, frame: &mut [u8]) -> Completion {
+    fn settle_checksum(&self, frame: &mut [u8], ip: &IpHeader) -> Completion {
         if !self.leaves_out_checksums() {
             return Completion::None;
         }
-        match sent::checksummed(frame) {
-            Some(packet) if packet.is_ipv6 && self.offload.transmit_ipv6 => Completion::Checksum,
-            Some(packet) if !packet.is_ipv6 && self.offload.transmit_ipv4 => Completion::Checksum,
-            Some(packet) => {
-                packet.fill(frame);
-                Completion::None
-            }
-            None => Completion::None,
+        let device_completes = match ip.is_ipv6 {
+            true => self.offload.transmit_ipv6,
+            false => self.offload.transmit_ipv4,
+        };
+        if device_completes {
+            return Completion::Checksum;
         }
+        ip.fill_checksum(frame);
+        Completion::None
     }
 
     fn leaves_out_checksums(&self) -> bool {
         self.offload.transmit_ipv4 || self.offload.transmit_ipv6
+    }
+
+    /// The longest frame that the device cuts into segments: whole segments, so that a long
+    /// transfer has no short ones in between.
+    fn longest_cut(&self, is_offered: bool, is_ipv6: bool) -> Option<NonZeroUsize> {
+        let headers = ip_header_length(is_ipv6) + TCP_HEADER_LEN;
+        let size = self.segment_size(is_ipv6);
+        let payload = (LONGEST_PACKET - headers) / size * size;
+        NonZeroUsize::new(ETHERNET_HEADER_LEN + headers + payload).filter(|_| is_offered)
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -183,9 +312,22 @@ impl Port {
         checksum.udp = transport();
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = self.mtu() + ETHERNET_HEADER_LEN;
+        capabilities.max_transmission_unit = LONGEST_PACKET + ETHERNET_HEADER_LEN;
         capabilities.checksum = checksum;
+        let SegmentationOffload {
+            transmit_ipv4,
+            transmit_ipv6,
+        } = self.segmentation;
+        capabilities.segmentation.tcpv4 = self.longest_cut(transmit_ipv4, false);
+        capabilities.segmentation.tcpv6 = self.longest_cut(transmit_ipv6, true);
         capabilities
+    }
+}
+
+fn ip_header_length(is_ipv6: bool) -> usize {
+    match is_ipv6 {
+        true => IPV6_HEADER_LEN,
+        false => IPV4_HEADER_LEN,
     }
 }
 

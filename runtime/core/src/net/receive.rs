@@ -5,7 +5,7 @@ use alloc::rc::Rc;
 use super::build;
 use super::connection::{Connection, Stage};
 use super::engine::Engine;
-use super::frame::{Class, Classified, Flow, classify};
+use super::frame::{Arrival, Class, Classified, DEFAULT_SEGMENT, classify};
 use super::interface::Interface;
 use super::listener::{Admission, Backlog};
 use crate::time::Instant;
@@ -17,7 +17,7 @@ impl Interface {
     /// Hands one frame to the socket it is for, or to nobody, and lets smoltcp answer it.
     pub(super) fn receive(&self, engine: &mut Engine, now: Instant, frame: &[u8]) {
         match self.class_of(frame) {
-            Class::Tcp { flow, opens } => self.receive_segment(engine, now, frame, flow, opens),
+            Class::Tcp(arrival) => self.receive_segment(engine, now, frame, arrival),
             Class::Udp { flow } => {
                 if !self
                     .addressing
@@ -62,21 +62,16 @@ impl Interface {
             .map_or(class, |(_, class)| *class)
     }
 
-    fn receive_segment(
-        &self,
-        engine: &mut Engine,
-        now: Instant,
-        frame: &[u8],
-        flow: Flow,
-        opens: bool,
-    ) {
+    fn receive_segment(&self, engine: &mut Engine, now: Instant, frame: &[u8], arrival: Arrival) {
+        let Arrival { flow, opens, .. } = arrival;
         let connection = self.connections.borrow().find(&flow);
         if let Some(connection) = connection {
+            connection.expect_segment(&arrival);
             connection.with_sockets(|sockets| engine.receive(now, frame, Some(sockets)));
             if let Some(segment) = engine.port.observed.segment {
                 connection.last_segment.set(Some(segment));
             }
-            connection.take_note(now, true);
+            connection.take_note(now, Some(&arrival));
             self.advance(&connection, now);
             // What the segment made it want to say goes out once the device has no more frames.
             if connection.stage.get() != Stage::Gone {
@@ -88,7 +83,7 @@ impl Interface {
         if opens && engine.has_address(flow.local.address) && engine.is_host(flow.peer.address) {
             let listener = self.stack.upgrade().and_then(|stack| stack.listener(&flow));
             if let Some(listener) = listener {
-                self.open(engine, now, frame, flow, &listener);
+                self.open(engine, now, frame, &arrival, &listener);
                 return;
             }
         }
@@ -111,9 +106,10 @@ impl Interface {
         engine: &mut Engine,
         now: Instant,
         frame: &[u8],
-        flow: Flow,
+        arrival: &Arrival,
         listener: &Rc<Backlog>,
     ) {
+        let flow = arrival.flow;
         match listener.admit() {
             Admission::Full => {
                 engine.port.counters.refused_connections += 1;
@@ -138,6 +134,9 @@ impl Interface {
             log::debug!(target: "net", "{}: no memory for a connection", self.name);
             return;
         };
+        connection
+            .peer_segment
+            .set(arrival.segment_size.unwrap_or(DEFAULT_SEGMENT));
         let local = (flow.local.address, flow.local.port);
         if connection
             .with_socket(|socket| socket.listen(core::net::SocketAddr::from(local)))

@@ -1,107 +1,104 @@
-//! Looks at frames that smoltcp built: their checksums, and the numbers of TCP segments.
-
-use core::net::IpAddr;
+//! Looks at frames that smoltcp built: what they are, and what is left to fill in.
 
 use smoltcp::wire::{
     ETHERNET_HEADER_LEN, EthernetFrame, EthernetProtocol, IPV6_HEADER_LEN, Icmpv6Message,
-    Icmpv6Packet, IpProtocol, Ipv4Packet, Ipv6Packet, TcpPacket, UdpPacket,
+    Icmpv6Packet, IpAddress, IpProtocol, Ipv4Packet, Ipv6Packet, TcpPacket, UdpPacket,
 };
 
 use super::port::Segment;
 
-/// What was sent.
+/// What a frame to send is.
 pub(super) enum Sent {
-    Segment(Segment),
+    Tcp(Tcp),
+    Udp(IpHeader),
     /// A question for the Ethernet address of a neighbour (ARP request, neighbour solicitation).
     NeighbourQuestion,
     Other,
 }
 
-pub(super) fn inspect(frame: &[u8]) -> Sent {
-    let ethernet = EthernetFrame::new_unchecked(frame);
-    if ethernet.ethertype() == EthernetProtocol::Arp {
-        // smoltcp sends answers to single stations and questions to all.
-        return match ethernet.dst_addr().is_broadcast() {
-            true => Sent::NeighbourQuestion,
-            false => Sent::Other,
-        };
-    }
-    let Some(packet) = IpHeader::of(frame) else {
-        return Sent::Other;
-    };
-    let payload = &frame[packet.header_end..];
-    match packet.protocol {
-        IpProtocol::Tcp => match TcpPacket::new_checked(payload) {
-            Ok(segment) => Sent::Segment(Segment {
-                next_sequence: (segment.seq_number() + segment.segment_len()).0 as u32,
-                acknowledgement: segment.ack_number().0 as u32,
-            }),
-            Err(_) => Sent::Other,
-        },
-        IpProtocol::Icmpv6 => match Icmpv6Packet::new_checked(payload) {
-            Ok(message) if message.msg_type() == Icmpv6Message::NeighborSolicit => {
-                Sent::NeighbourQuestion
-            }
-            _ => Sent::Other,
-        },
-        _ => Sent::Other,
-    }
+/// A TCP segment to send.
+pub(super) struct Tcp {
+    pub(super) ip: IpHeader,
+    pub(super) numbers: Segment,
+    pub(super) opens: bool,
+    /// Bytes of payload.
+    pub(super) payload: usize,
 }
 
-/// A frame that has a TCP or UDP checksum over the whole of its payload: not a fragment.
-pub(super) fn checksummed(frame: &[u8]) -> Option<IpHeader> {
-    let packet = IpHeader::of(frame)?;
-    let is_transport = matches!(packet.protocol, IpProtocol::Tcp | IpProtocol::Udp);
-    // A fragment of a UDP datagram goes out with the checksum 0, "none" (RFC 768): no device
-    // could compute it.
-    (is_transport && !packet.is_fragment).then_some(packet)
-}
-
-/// Where the payload of an IP packet within a frame is, and what the packet is.
+/// Where the payload of an IP packet begins in a frame, and what it is.
+#[derive(Clone, Copy)]
 pub(super) struct IpHeader {
     pub(super) is_ipv6: bool,
-    is_fragment: bool,
-    source: IpAddr,
-    destination: IpAddr,
     protocol: IpProtocol,
     /// Index of the payload within the frame.
-    header_end: usize,
+    pub(super) end: usize,
+}
+
+impl Sent {
+    pub(super) fn inspect(frame: &[u8]) -> Self {
+        let ethernet = EthernetFrame::new_unchecked(frame);
+        let ip = match ethernet.ethertype() {
+            // smoltcp sends answers to single stations and questions to all.
+            EthernetProtocol::Arp if ethernet.dst_addr().is_broadcast() => {
+                return Self::NeighbourQuestion;
+            }
+            EthernetProtocol::Ipv4 => {
+                let packet = Ipv4Packet::new_unchecked(ethernet.payload());
+                IpHeader {
+                    is_ipv6: false,
+                    protocol: packet.next_header(),
+                    end: ETHERNET_HEADER_LEN + usize::from(packet.header_len()),
+                }
+            }
+            EthernetProtocol::Ipv6 => IpHeader {
+                is_ipv6: true,
+                protocol: Ipv6Packet::new_unchecked(ethernet.payload()).next_header(),
+                end: ETHERNET_HEADER_LEN + IPV6_HEADER_LEN,
+            },
+            _ => return Self::Other,
+        };
+        let payload = &frame[ip.end..];
+        match ip.protocol {
+            IpProtocol::Tcp => {
+                let segment = TcpPacket::new_unchecked(payload);
+                let next_sequence = segment.seq_number() + segment.segment_len();
+                Self::Tcp(Tcp {
+                    ip,
+                    numbers: Segment {
+                        next_sequence: next_sequence.0 as u32,
+                        acknowledgement: segment.ack_number().0 as u32,
+                    },
+                    opens: segment.syn(),
+                    payload: payload.len() - usize::from(segment.header_len()),
+                })
+            }
+            IpProtocol::Udp => Self::Udp(ip),
+            IpProtocol::Icmpv6
+                if Icmpv6Packet::new_unchecked(payload).msg_type()
+                    == Icmpv6Message::NeighborSolicit =>
+            {
+                Self::NeighbourQuestion
+            }
+            _ => Self::Other,
+        }
+    }
 }
 
 impl IpHeader {
-    fn of(frame: &[u8]) -> Option<Self> {
-        let ethernet = EthernetFrame::new_checked(frame).ok()?;
-        match ethernet.ethertype() {
-            EthernetProtocol::Ipv4 => {
-                let packet = Ipv4Packet::new_checked(ethernet.payload()).ok()?;
-                Some(Self {
-                    is_ipv6: false,
-                    is_fragment: packet.more_frags() || packet.frag_offset() != 0,
-                    source: packet.src_addr().into(),
-                    destination: packet.dst_addr().into(),
-                    protocol: packet.next_header(),
-                    header_end: ETHERNET_HEADER_LEN + usize::from(packet.header_len()),
-                })
-            }
-            EthernetProtocol::Ipv6 => {
-                let packet = Ipv6Packet::new_checked(ethernet.payload()).ok()?;
-                Some(Self {
-                    is_ipv6: true,
-                    is_fragment: false,
-                    source: packet.src_addr().into(),
-                    destination: packet.dst_addr().into(),
-                    protocol: packet.next_header(),
-                    header_end: ETHERNET_HEADER_LEN + IPV6_HEADER_LEN,
-                })
-            }
-            _ => None,
-        }
-    }
-
     /// Computes the TCP or UDP checksum.
-    pub(super) fn fill(&self, frame: &mut [u8]) {
-        let payload = &mut frame[self.header_end..];
-        let (source, destination) = (self.source.into(), self.destination.into());
+    pub(super) fn fill_checksum(&self, frame: &mut [u8]) {
+        let (headers, payload) = frame.split_at_mut(self.end);
+        let packet = &headers[ETHERNET_HEADER_LEN..];
+        let (source, destination): (IpAddress, IpAddress) = match self.is_ipv6 {
+            true => {
+                let packet = Ipv6Packet::new_unchecked(packet);
+                (packet.src_addr().into(), packet.dst_addr().into())
+            }
+            false => {
+                let packet = Ipv4Packet::new_unchecked(packet);
+                (packet.src_addr().into(), packet.dst_addr().into())
+            }
+        };
         match self.protocol {
             IpProtocol::Tcp => {
                 TcpPacket::new_unchecked(payload).fill_checksum(&source, &destination);
@@ -110,6 +107,35 @@ impl IpHeader {
                 UdpPacket::new_unchecked(payload).fill_checksum(&source, &destination);
             }
             _ => {}
+        }
+    }
+
+    /// Lowers the maximum segment size that a SYN offers to `most`. The checksum is wrong then.
+    pub(super) fn limit_segment_size(&self, frame: &mut [u8], most: u16) {
+        const END: u8 = 0;
+        const PADDING: u8 = 1;
+        const MAXIMUM_SEGMENT_SIZE: u8 = 2;
+        let segment = &mut frame[self.end..];
+        let header_length = usize::from(TcpPacket::new_unchecked(&*segment).header_len());
+        let mut options = &mut segment[20..header_length];
+        loop {
+            match options {
+                [MAXIMUM_SEGMENT_SIZE, 4, value @ ..] if value.len() >= 2 => {
+                    let offered = u16::from_be_bytes([value[0], value[1]]);
+                    value[..2].copy_from_slice(&offered.min(most).to_be_bytes());
+                    return;
+                }
+                [] | [END, ..] => return,
+                [PADDING, rest @ ..] => options = rest,
+                [_, length, ..] => {
+                    let length = usize::from(*length).max(2);
+                    let Some(rest) = options.get_mut(length..) else {
+                        return;
+                    };
+                    options = rest;
+                }
+                [_] => return,
+            }
         }
     }
 }

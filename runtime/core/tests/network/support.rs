@@ -8,7 +8,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use rekernel_core::executor;
-use rekernel_core::net::device::{ChecksumOffload, Completion, NetworkDevice, QueueFull};
+use rekernel_core::net::device::{
+    ChecksumOffload, Completion, NetworkDevice, QueueFull, SegmentationOffload,
+};
 use rekernel_core::net::{AddressConfig, AddressSource, Ipv4Config, Ipv6Config, Stack};
 use rekernel_core::platform::{NoEntropy, Platform};
 use rekernel_core::time::Duration;
@@ -77,6 +79,8 @@ struct Lane {
     room: usize,
     writer: Option<Waker>,
     carried: u64,
+    /// Of those, segments that the device cut.
+    cut: u64,
 }
 
 impl Lane {
@@ -90,6 +94,7 @@ impl Lane {
             room: 256,
             writer: None,
             carried: 0,
+            cut: 0,
         }))
     }
 
@@ -169,6 +174,8 @@ impl Wire {
             outgoing: wire.lanes[own].clone(),
             link: wire.link.clone(),
             offload: ChecksumOffload::default(),
+            segmentation: SegmentationOffload::default(),
+            delivers_whole: false,
             mtu: 1500,
         };
         let (first, second) = (end(0, 1), end(1, 2));
@@ -203,6 +210,11 @@ impl Wire {
         }
     }
 
+    /// Segments that the devices cut from longer frames.
+    pub(crate) fn cut(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.borrow().cut).sum()
+    }
+
     /// Frames that were put on the wire, both directions together.
     pub(crate) fn carried(&self) -> u64 {
         self.lanes.iter().map(|lane| lane.borrow().carried).sum()
@@ -217,6 +229,9 @@ pub(crate) struct End {
     outgoing: Rc<RefCell<Lane>>,
     link: Rc<RefCell<Link>>,
     pub(crate) offload: ChecksumOffload,
+    pub(crate) segmentation: SegmentationOffload,
+    /// What is to be cut reaches the other end in one piece, as between two guests of a host.
+    pub(crate) delivers_whole: bool,
     pub(crate) mtu: usize,
 }
 
@@ -261,6 +276,10 @@ impl NetworkDevice for End {
         self.offload
     }
 
+    fn segmentation_offload(&self) -> SegmentationOffload {
+        self.segmentation
+    }
+
     fn link_is_up(&self) -> bool {
         self.link.borrow().is_up
     }
@@ -283,11 +302,34 @@ impl NetworkDevice for End {
         if outgoing.frames.len() >= outgoing.room {
             return Err(QueueFull);
         }
-        let mut frame = frame.to_vec();
-        if completion == Completion::Checksum {
-            crate::support::fill_checksum(&mut frame);
+        let pieces = match completion {
+            Completion::Segments { payload } if !self.delivers_whole => {
+                cut(frame, usize::from(payload.get()))
+            }
+            _ => vec![frame.to_vec()],
+        };
+        let is_ipv6 = frame[12..14] == [0x86, 0xdd];
+        for mut piece in pieces {
+            if completion != Completion::None {
+                let offered = match is_ipv6 {
+                    true => self.offload.transmit_ipv6,
+                    false => self.offload.transmit_ipv4,
+                };
+                assert!(offered, "an offload that the device does not offer");
+                crate::support::fill_checksum(&mut piece);
+            }
+            if let Completion::Segments { .. } = completion {
+                let offered = match is_ipv6 {
+                    true => self.segmentation.transmit_ipv6,
+                    false => self.segmentation.transmit_ipv4,
+                };
+                assert!(offered, "an offload that the device does not offer");
+                outgoing.cut += 1;
+            }
+            let is_whole = self.delivers_whole && matches!(completion, Completion::Segments { .. });
+            assert!(is_whole || piece.len() <= 14 + self.mtu, "too long");
+            outgoing.push(piece);
         }
-        outgoing.push(frame);
         Ok(())
     }
 
@@ -303,6 +345,49 @@ impl NetworkDevice for End {
             false => Poll::Ready(()),
         }
     }
+}
+
+/// What a device with segmentation offload does, but for the checksums.
+fn cut(frame: &[u8], size: usize) -> Vec<Vec<u8>> {
+    assert!(frame.len() <= 14 + 65535, "longer than IP allows");
+    let is_ipv6 = frame[12..14] == [0x86, 0xdd];
+    let ip = &frame[14..];
+    let (length, transport) = match is_ipv6 {
+        true => (u16::from_be_bytes([ip[4], ip[5]]) + 40, 54),
+        false => (u16::from_be_bytes([ip[2], ip[3]]), 34),
+    };
+    assert_eq!(
+        usize::from(length),
+        ip.len(),
+        "the length is that of the whole"
+    );
+    let payload_start = transport + usize::from(frame[transport + 12] >> 4) * 4;
+    let (headers, payload) = frame.split_at(payload_start);
+    assert!(payload.len() > size, "nothing to cut");
+    let sequence = u32::from_be_bytes(headers[transport + 4..][..4].try_into().unwrap());
+    let count = payload.len().div_ceil(size);
+    payload
+        .chunks(size)
+        .enumerate()
+        .map(|(index, part)| {
+            let mut piece = [headers, part].concat();
+            let length = (piece.len() - 14) as u16;
+            if is_ipv6 {
+                piece[18..20].copy_from_slice(&(length - 40).to_be_bytes());
+            } else {
+                piece[16..18].copy_from_slice(&length.to_be_bytes());
+                let mut packet = smoltcp::wire::Ipv4Packet::new_unchecked(&mut piece[14..]);
+                packet.fill_checksum();
+            }
+            let sequence = sequence.wrapping_add((index * size) as u32);
+            piece[transport + 4..][..4].copy_from_slice(&sequence.to_be_bytes());
+            if index + 1 < count {
+                const FIN_AND_PSH: u8 = 0b1001;
+                piece[transport + 13] &= !FIN_AND_PSH;
+            }
+            piece
+        })
+        .collect()
 }
 
 /// What a device with checksum offload does.
