@@ -1,7 +1,7 @@
 //! What a running runtime consists of, found from anywhere by the task that runs on it.
 
 use alloc::rc::Rc;
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 
 use crate::cpu_local;
 use crate::executor::{Tasks, Timers};
@@ -17,6 +17,9 @@ pub(crate) struct Context {
     pub(crate) timers: RefCell<Timers>,
     pub(crate) random: RefCell<Generator>,
     pub(crate) stack: Stack,
+    /// What the clock said when it was last read.
+    recent: Cell<Instant>,
+    pub(crate) rounds: Cell<u64>,
 }
 
 impl Context {
@@ -27,11 +30,21 @@ impl Context {
             timers: RefCell::new(Timers::new()),
             random: RefCell::new(Generator::new()),
             stack: Stack::new(),
+            recent: Cell::new(Instant::since_boot(platform.now())),
+            rounds: Cell::new(0),
         }
     }
 
+    /// Reads the clock.
     pub(crate) fn now(&self) -> Instant {
-        Instant::since_boot(self.platform.now())
+        let now = Instant::since_boot(self.platform.now());
+        self.recent.set(now);
+        now
+    }
+
+    /// What the clock said when it was last read.
+    pub(crate) fn recent(&self) -> Instant {
+        self.recent.get()
     }
 }
 

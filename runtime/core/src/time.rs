@@ -9,19 +9,29 @@ use core::pin::{Pin, pin};
 use core::task::{Context, Poll};
 
 use crate::context;
-use crate::executor::TimerId;
+use crate::executor::{Deadline, TimerId};
 
 /// A point in time, counted from the boot of the guest. Never goes backwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(Duration);
 
 impl Instant {
-    /// The current time.
+    /// The current time, read from the clock now.
     ///
     /// # Panics
     /// Outside of a running runtime.
     pub fn now() -> Self {
         context::current().now()
+    }
+
+    /// The time when the clock was last read, by whomever: a little behind. The run loop reads it
+    /// after each sleep of the processor and every few turns in between. For what happens with
+    /// every packet: on some hosts a reading of the clock is a trip into the hypervisor.
+    ///
+    /// # Panics
+    /// Outside of a running runtime.
+    pub fn recent() -> Self {
+        context::current().recent()
     }
 
     /// The instant that lies `since_boot` after the boot.
@@ -88,15 +98,29 @@ pub fn wall_clock() -> Option<Duration> {
     context::current().platform.wall_clock()
 }
 
-/// Waits until `duration` has passed.
+/// Waits until `duration` has passed, counted from now.
+///
+/// # Panics
+/// Outside of a running runtime.
 pub fn sleep(duration: Duration) -> Sleep {
-    sleep_until(Instant::now() + duration)
+    let runtime = context::current();
+    if duration.is_zero() {
+        return sleep_until(runtime.recent());
+    }
+    // The clock is not read for this: what it says next is not before now, so that the sleep is
+    // never too short, and it is read before the processor sleeps.
+    let deadline = Deadline::After(duration);
+    let timer = runtime.timers.borrow_mut().add(deadline);
+    Sleep {
+        deadline,
+        timer: Some(timer),
+    }
 }
 
 /// Waits until `deadline`.
 pub fn sleep_until(deadline: Instant) -> Sleep {
     Sleep {
-        deadline,
+        deadline: Deadline::At(deadline),
         timer: None,
     }
 }
@@ -105,8 +129,26 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 #[derive(Debug)]
 #[must_use = "futures do nothing unless awaited"]
 pub struct Sleep {
-    deadline: Instant,
+    deadline: Deadline,
     timer: Option<TimerId>,
+}
+
+impl Sleep {
+    /// Waits until `deadline` instead, also if it was ready. Whoever polled it is not woken for the
+    /// deadline before: poll it again.
+    pub fn reset(&mut self, deadline: Instant) {
+        self.cancel();
+        self.deadline = Deadline::At(deadline);
+    }
+
+    fn cancel(&mut self) {
+        // Without a runtime there is no timer left to cancel.
+        if let Some(timer) = self.timer.take()
+            && let Some(runtime) = crate::cpu_local::current()
+        {
+            runtime.timers.borrow_mut().cancel(timer);
+        }
+    }
 }
 
 impl Future for Sleep {
@@ -115,28 +157,26 @@ impl Future for Sleep {
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<()> {
         let runtime = context::current();
         let mut timers = runtime.timers.borrow_mut();
-        if runtime.now() >= self.deadline {
+        if let Some(decided) = self.timer.and_then(|timer| timers.deadline(timer)) {
+            self.deadline = decided;
+        }
+        if self.deadline <= Deadline::At(runtime.recent()) {
             if let Some(timer) = self.timer.take() {
                 timers.cancel(timer);
             }
             return Poll::Ready(());
         }
-        match self.timer {
-            Some(timer) if timers.rearm(timer, task.waker()) => {}
-            _ => self.timer = Some(timers.insert(self.deadline, task.waker())),
-        }
+        let known = self.timer.filter(|&timer| timers.deadline(timer).is_some());
+        let timer = known.unwrap_or_else(|| timers.add(self.deadline));
+        timers.wait(timer, task.waker());
+        self.timer = Some(timer);
         Poll::Pending
     }
 }
 
 impl Drop for Sleep {
     fn drop(&mut self) {
-        // Without a runtime there is no timer left to cancel.
-        if let Some(timer) = self.timer.take()
-            && let Some(runtime) = crate::cpu_local::current()
-        {
-            runtime.timers.borrow_mut().cancel(timer);
-        }
+        self.cancel();
     }
 }
 

@@ -5,7 +5,7 @@ use std::future::{pending, poll_fn};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-use rekernel_core::executor::{Aborted, run, spawn, yield_now};
+use rekernel_core::executor::{Aborted, counters, run, spawn, yield_now};
 use rekernel_core::platform::{NoEntropy, Platform};
 use rekernel_core::random;
 use rekernel_core::time::{Duration, Elapsed, Instant, sleep, sleep_until, timeout, wall_clock};
@@ -120,6 +120,53 @@ fn cancelled_timers_wake_nobody() {
     });
     // It idled for the one sleep that was awaited.
     assert_eq!(machine.idled.get(), 1);
+}
+
+#[test]
+fn a_sleep_after_long_work_is_not_too_short() {
+    let machine = machine();
+    run(machine, async {
+        // Work during which nobody reads the clock.
+        machine.now.set(milliseconds(100));
+        let begin = machine.now.get();
+        sleep(milliseconds(50)).await;
+        assert_eq!(machine.now.get() - begin, milliseconds(50));
+        machine.now.set(milliseconds(300));
+        assert_eq!(Instant::recent().duration_since_boot(), milliseconds(150));
+        assert_eq!(Instant::now().duration_since_boot(), milliseconds(300));
+        assert_eq!(Instant::recent().duration_since_boot(), milliseconds(300));
+    });
+}
+
+#[test]
+fn a_sleep_counts_from_where_it_was_made() {
+    run(machine(), async {
+        let early = sleep(milliseconds(30));
+        sleep(milliseconds(10)).await;
+        early.await;
+        assert_eq!(Instant::now().duration_since_boot(), milliseconds(30));
+        let mut moved = sleep(milliseconds(10));
+        moved.reset(Instant::now() + milliseconds(5));
+        (&mut moved).await;
+        assert_eq!(Instant::now().duration_since_boot(), milliseconds(35));
+        moved.reset(Instant::now() + milliseconds(7));
+        moved.await;
+        assert_eq!(Instant::now().duration_since_boot(), milliseconds(42));
+    });
+}
+
+#[test]
+fn what_the_executor_does_is_counted() {
+    run(machine(), async {
+        let before = counters();
+        yield_now().await;
+        drop(spawn(async {}));
+        yield_now().await;
+        let after = counters();
+        assert_eq!(after.rounds - before.rounds, 2);
+        // Main twice, the task once.
+        assert_eq!(after.polls - before.polls, 3);
+    });
 }
 
 #[test]

@@ -5,6 +5,9 @@
 //! the platform dispatch its events. A task that keeps waking itself costs the others one poll
 //! per round and never keeps a device waiting.
 //!
+//! The clock is read after each sleep of the processor, and every [`ROUNDS_PER_READING`] rounds while
+//! there is none: what happens in between goes by [`Instant::recent`](crate::time::Instant::recent).
+//!
 //! The executor itself never panics on anything a task does; a panic inside a task is the
 //! guest's panic (there is nothing to unwind with).
 
@@ -13,7 +16,7 @@ mod timers;
 
 pub(crate) use tasks::Tasks;
 pub use tasks::{Aborted, JoinHandle};
-pub(crate) use timers::{TimerId, Timers};
+pub(crate) use timers::{Deadline, TimerId, Timers};
 
 use alloc::rc::Rc;
 use core::future::Future;
@@ -59,14 +62,41 @@ pub async fn yield_now() {
     .await;
 }
 
+/// What the executor did since it started, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Turns of the run loop with at least one task to poll.
+    pub rounds: u64,
+    /// Polls of tasks, main among them.
+    pub polls: u64,
+}
+
+/// What the executor did so far.
+///
+/// # Panics
+/// Outside of a running runtime.
+pub fn counters() -> Counters {
+    let context = context::current();
+    Counters {
+        rounds: context.rounds.get(),
+        polls: context.tasks.polls(),
+    }
+}
+
+/// How many rounds go by one reading of the clock: a timer is late by as many at most.
+const ROUNDS_PER_READING: u32 = 4;
+
 fn drive<F: Future>(context: &Context, main: F) -> F::Output {
     let mut main = pin!(main);
     let main_waker = context.tasks.main_waker();
     main_waker.wake_by_ref();
+    let mut rounds_by_this_reading = 0;
     loop {
-        context.timers.borrow_mut().expire(context.now());
+        if rounds_by_this_reading == 0 {
+            read_clock(context);
+        }
         let mut output = None;
-        context.tasks.poll_ready(|| {
+        let any = context.tasks.poll_ready(|| {
             if let Poll::Ready(ready) = main
                 .as_mut()
                 .poll(&mut TaskContext::from_waker(&main_waker))
@@ -78,13 +108,37 @@ fn drive<F: Future>(context: &Context, main: F) -> F::Output {
         if let Some(output) = output {
             return output;
         }
+        if any {
+            context.rounds.set(context.rounds.get() + 1);
+            rounds_by_this_reading = (rounds_by_this_reading + 1) % ROUNDS_PER_READING;
+        }
         context.platform.dispatch_events();
         if !context.tasks.any_ready() {
+            if context.timers.borrow().any_starting() {
+                read_clock(context);
+                if context.tasks.any_ready() {
+                    continue;
+                }
+            }
             let deadline = context.timers.borrow().next_deadline();
             context
                 .platform
                 .idle(deadline.map(|deadline| deadline.duration_since_boot()));
             context.platform.dispatch_events();
+            rounds_by_this_reading = 0;
+        }
+    }
+}
+
+/// Reads the clock, and wakes whom it is time for.
+fn read_clock(context: &Context) {
+    let now = context.now();
+    context.timers.borrow_mut().read(now);
+    loop {
+        let due = context.timers.borrow_mut().next_due(now);
+        match due {
+            Some(waker) => waker.wake(),
+            None => return,
         }
     }
 }

@@ -6,7 +6,7 @@ use alloc::rc::Rc;
 use alloc::sync::Arc;
 use alloc::task::Wake;
 use alloc::vec::Vec;
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
@@ -21,6 +21,10 @@ use crate::cpu_local;
 pub(crate) struct Tasks {
     slots: RefCell<Slots>,
     ready: Arc<ReadyQueue>,
+    /// Empty but during a round: what is polled in it. Kept, and exchanged with the queue, so
+    /// that neither allocates once both have grown.
+    round: Cell<VecDeque<Arc<TaskWake>>>,
+    polls: Cell<u64>,
 }
 
 impl Tasks {
@@ -28,6 +32,8 @@ impl Tasks {
         Self {
             slots: RefCell::new(Slots::default()),
             ready: Arc::new(ReadyQueue::default()),
+            round: Cell::default(),
+            polls: Cell::new(0),
         }
     }
 
@@ -48,27 +54,36 @@ impl Tasks {
     }
 
     /// Polls every task that is ready now once, in the order they became ready. `poll_main`
-    /// stands for the main task and says whether it is done, which ends the round.
-    pub(crate) fn poll_ready(&self, mut poll_main: impl FnMut() -> bool) {
-        for _ in 0..self.ready.len() {
-            let Some(wake) = self.ready.pop() else {
-                return;
-            };
+    /// stands for the main task and says whether it is done, which ends the round. Returns
+    /// whether any task was ready.
+    pub(crate) fn poll_ready(&self, mut poll_main: impl FnMut() -> bool) -> bool {
+        let mut round = self.round.take();
+        self.ready.exchange(&mut round);
+        let any = !round.is_empty();
+        while let Some(wake) = round.pop_front() {
             // From here on a wake makes the task ready again.
             wake.queued.store(false, Ordering::Release);
+            self.polls.set(self.polls.get() + 1);
             match wake.id {
                 TaskId::MAIN => {
                     if poll_main() {
-                        return;
+                        break;
                     }
                 }
                 id => self.poll_task(id),
             }
         }
+        self.round.set(round);
+        any
     }
 
     pub(crate) fn any_ready(&self) -> bool {
-        self.ready.len() > 0
+        !self.ready.is_empty()
+    }
+
+    /// Polls so far.
+    pub(crate) fn polls(&self) -> u64 {
+        self.polls.get()
     }
 
     /// The waker of the future that [`run`](super::run) was given.
@@ -224,12 +239,13 @@ impl ReadyQueue {
         self.tasks.lock().push_back(task);
     }
 
-    fn pop(&self) -> Option<Arc<TaskWake>> {
-        self.tasks.lock().pop_front()
+    /// Takes all that are ready, in exchange for an empty queue.
+    fn exchange(&self, empty: &mut VecDeque<Arc<TaskWake>>) {
+        core::mem::swap(&mut *self.tasks.lock(), empty);
     }
 
-    fn len(&self) -> usize {
-        self.tasks.lock().len()
+    fn is_empty(&self) -> bool {
+        self.tasks.lock().is_empty()
     }
 }
 

@@ -1,99 +1,354 @@
 //! The timers of the executor.
 
-use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 use core::task::Waker;
 
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
-/// Wakers by deadline.
+/// Timers by deadline: a binary heap of slot numbers, in which each slot knows its place.
 ///
-/// An ordered map rather than a binary heap: a cancelled timer leaves at once instead of
-/// staying until its deadline, so a program that sets and cancels a time limit for every
-/// packet uses memory for the limits that are still running only.
+/// A timer is set, moved and cancelled in O(log n) where it lies, and a cancelled one leaves at
+/// once: a program that sets and cancels a time limit for every packet uses memory for the limits
+/// that are still running only, and allocates nothing once there were that many at a time.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
-    waiting: BTreeMap<TimerId, Waker>,
+    slots: Vec<Slot>,
+    free: Vec<usize>,
+    /// Slots that wait, the earliest first.
+    heap: Vec<usize>,
+    /// Timers set for a time from now, whose deadline the next reading of the clock decides.
+    starting: Vec<TimerId>,
     /// Makes the timers of one instant differ, and keeps them in the order they were set.
     next_number: u64,
 }
 
-/// Names one timer; ordered by deadline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Names one timer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TimerId {
-    deadline: Instant,
+    slot: usize,
     number: u64,
 }
+
+#[derive(Debug)]
+struct Slot {
+    /// Of the timer that lives here; a free slot has that of none.
+    number: u64,
+    deadline: Deadline,
+    /// Who waits. Without it the timer is not in the heap.
+    waker: Option<Waker>,
+    /// Position in the heap, if there.
+    place: Option<usize>,
+}
+
+/// When a timer is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Deadline {
+    /// Then.
+    At(Instant),
+    /// This long after the next reading of the clock, which comes before the processor sleeps.
+    After(Duration),
+}
+
+/// The number of a slot that is free.
+const NOBODY: u64 = u64::MAX;
 
 impl Timers {
     pub(crate) fn new() -> Self {
         Self::default()
     }
 
-    /// Wakes `waker` once `deadline` has come.
-    pub(crate) fn insert(&mut self, deadline: Instant, waker: &Waker) -> TimerId {
-        let id = TimerId {
-            deadline,
-            number: self.next_number,
-        };
+    /// A timer for `deadline` that wakes nobody yet.
+    pub(crate) fn add(&mut self, deadline: Deadline) -> TimerId {
+        let number = self.next_number;
         self.next_number += 1;
-        self.waiting.insert(id, waker.clone());
+        let fresh = Slot {
+            number,
+            deadline,
+            waker: None,
+            place: None,
+        };
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.slots[slot] = fresh;
+                slot
+            }
+            None => {
+                self.slots.push(fresh);
+                self.slots.len() - 1
+            }
+        };
+        let id = TimerId { slot, number };
+        if matches!(deadline, Deadline::After(_)) {
+            self.starting.push(id);
+        }
         id
     }
 
-    /// Lets a waiting timer wake `waker` instead. False when it is not waiting any more.
-    pub(crate) fn rearm(&mut self, id: TimerId, waker: &Waker) -> bool {
-        match self.waiting.get_mut(&id) {
-            Some(current) => {
-                current.clone_from(waker);
-                true
-            }
-            None => false,
-        }
+    /// When a timer is due; `None` for one that is not there.
+    pub(crate) fn deadline(&self, id: TimerId) -> Option<Deadline> {
+        self.find(id).map(|slot| slot.deadline)
     }
 
-    /// Forgets a timer, whether it still waits or not.
+    /// Has `waker` woken when the timer is due, in place of whoever waited before. For a timer
+    /// that is there.
+    pub(crate) fn wait(&mut self, id: TimerId, waker: &Waker) {
+        let Some(slot) = self.slots.get_mut(id.slot) else {
+            return;
+        };
+        match &mut slot.waker {
+            Some(current) => current.clone_from(waker),
+            none => *none = Some(waker.clone()),
+        }
+        self.enter(id.slot);
+    }
+
+    /// Forgets a timer, if it is there.
     pub(crate) fn cancel(&mut self, id: TimerId) {
-        self.waiting.remove(&id);
+        if self.find(id).is_none() {
+            return;
+        }
+        self.leave(id.slot);
+        if let Deadline::After(_) = self.slots[id.slot].deadline
+            && let Some(position) = self.starting.iter().rposition(|other| *other == id)
+        {
+            self.starting.swap_remove(position);
+        }
+        let slot = &mut self.slots[id.slot];
+        slot.number = NOBODY;
+        slot.waker = None;
+        self.free.push(id.slot);
     }
 
-    /// Wakes every timer whose deadline is not after `now`, earliest first.
-    pub(crate) fn expire(&mut self, now: Instant) {
-        while let Some(entry) = self.waiting.first_entry()
-            && entry.key().deadline <= now
-        {
-            entry.remove().wake();
+    /// Whether [`read`](Self::read) has deadlines to decide.
+    pub(crate) fn any_starting(&self) -> bool {
+        !self.starting.is_empty()
+    }
+
+    /// The clock was read: decides the deadlines of the timers set since.
+    pub(crate) fn read(&mut self, now: Instant) {
+        for index in 0..self.starting.len() {
+            let id = self.starting[index];
+            let slot = &mut self.slots[id.slot];
+            if let Deadline::After(duration) = slot.deadline {
+                slot.deadline = Deadline::At(now + duration);
+                self.enter(id.slot);
+            }
+        }
+        self.starting.clear();
+    }
+
+    /// Whom to wake of those whose deadline is not after `now`, earliest first.
+    pub(crate) fn next_due(&mut self, now: Instant) -> Option<Waker> {
+        let &first = self.heap.first()?;
+        if self.slots[first].deadline > Deadline::At(now) {
+            return None;
+        }
+        self.leave(first);
+        self.slots[first].waker.take()
+    }
+
+    /// The earliest deadline somebody waits for, of those that are decided.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        let &first = self.heap.first()?;
+        match self.slots[first].deadline {
+            Deadline::At(deadline) => Some(deadline),
+            Deadline::After(_) => None,
         }
     }
 
-    pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.waiting.first_key_value().map(|(id, _)| id.deadline)
+    fn find(&self, id: TimerId) -> Option<&Slot> {
+        self.slots
+            .get(id.slot)
+            .filter(|slot| slot.number == id.number)
+    }
+
+    /// Puts a slot into the heap, if it waits for a moment that is known and is not there.
+    fn enter(&mut self, slot: usize) {
+        let timer = &self.slots[slot];
+        let waits = timer.waker.is_some() && matches!(timer.deadline, Deadline::At(_));
+        if !waits || timer.place.is_some() {
+            return;
+        }
+        self.heap.push(slot);
+        self.up(self.heap.len() - 1, slot);
+    }
+
+    /// Takes a slot out of the heap, if it is there.
+    fn leave(&mut self, slot: usize) {
+        let Some(place) = self.slots[slot].place.take() else {
+            return;
+        };
+        let Some(last) = self.heap.pop() else {
+            return;
+        };
+        if last != slot {
+            // Into the gap, and from there to where it belongs.
+            let place = self.up(place, last);
+            self.down(place, last);
+        }
+    }
+
+    /// Moves `slot`, which belongs at `place` or above it, up; returns where it ends.
+    fn up(&mut self, mut place: usize, slot: usize) -> usize {
+        while place > 0 {
+            let parent = (place - 1) / 2;
+            let other = self.heap[parent];
+            if self.key(other) <= self.key(slot) {
+                break;
+            }
+            self.put(place, other);
+            place = parent;
+        }
+        self.put(place, slot);
+        place
+    }
+
+    /// Moves `slot`, which belongs at `place` or below it, down.
+    fn down(&mut self, mut place: usize, slot: usize) {
+        loop {
+            let children = 2 * place + 1..(2 * place + 3).min(self.heap.len());
+            let Some(child) = children.min_by_key(|&child| self.key(self.heap[child])) else {
+                break;
+            };
+            let other = self.heap[child];
+            if self.key(slot) <= self.key(other) {
+                break;
+            }
+            self.put(place, other);
+            place = child;
+        }
+        self.put(place, slot);
+    }
+
+    fn put(&mut self, place: usize, slot: usize) {
+        self.heap[place] = slot;
+        self.slots[slot].place = Some(place);
+    }
+
+    fn key(&self, slot: usize) -> (Deadline, u64) {
+        let slot = &self.slots[slot];
+        (slot.deadline, slot.number)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use alloc::collections::BTreeMap;
+    use alloc::sync::Arc;
+    use alloc::task::Wake;
+    use core::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
-    use crate::time::Duration;
 
     fn at(milliseconds: u64) -> Instant {
         Instant::since_boot(Duration::from_millis(milliseconds))
     }
 
+    fn set(timers: &mut Timers, milliseconds: u64, waker: &Waker) -> TimerId {
+        let id = timers.add(Deadline::At(at(milliseconds)));
+        timers.wait(id, waker);
+        id
+    }
+
     #[test]
     fn cancelled_timers_leave_at_once() {
         let mut timers = Timers::new();
-        let last = timers.insert(at(100), Waker::noop());
+        let last = set(&mut timers, 100, Waker::noop());
         for number in 0..1000 {
-            let timer = timers.insert(at(number), Waker::noop());
+            let timer = set(&mut timers, number, Waker::noop());
+            timers.cancel(timer);
             timers.cancel(timer);
         }
-        assert_eq!(timers.waiting.len(), 1);
+        assert_eq!((timers.heap.len(), timers.slots.len()), (1, 2));
         assert_eq!(timers.next_deadline(), Some(at(100)));
-        timers.expire(at(99));
-        assert!(timers.rearm(last, Waker::noop()));
-        timers.expire(at(100));
-        assert!(!timers.rearm(last, Waker::noop()));
+        assert!(timers.next_due(at(99)).is_none());
+        assert!(timers.next_due(at(100)).is_some());
+        assert!(timers.next_due(at(100)).is_none());
         assert_eq!(timers.next_deadline(), None);
+        assert_eq!(timers.deadline(last), Some(Deadline::At(at(100))));
         timers.cancel(last);
+        assert_eq!(timers.deadline(last), None);
+    }
+
+    #[test]
+    fn the_next_reading_of_the_clock_decides_and_no_later_one() {
+        let mut timers = Timers::new();
+        let after = |milliseconds| Deadline::After(Duration::from_millis(milliseconds));
+        let gone = timers.add(after(1));
+        let silent = timers.add(after(2));
+        let waiting = timers.add(after(3));
+        timers.wait(waiting, Waker::noop());
+        timers.cancel(gone);
+        assert_eq!(timers.next_deadline(), None);
+        assert!(timers.any_starting());
+        timers.read(at(10));
+        assert!(!timers.any_starting());
+        timers.read(at(20));
+        assert_eq!(timers.next_deadline(), Some(at(13)));
+        assert_eq!(timers.deadline(silent), Some(Deadline::At(at(12))));
+        timers.wait(silent, Waker::noop());
+        assert_eq!(timers.next_deadline(), Some(at(12)));
+        // The slot of the cancelled one has somebody else now.
+        let other = set(&mut timers, 5, Waker::noop());
+        assert_eq!(timers.slots.len(), 3);
+        assert_eq!(timers.deadline(gone), None);
+        timers.cancel(gone);
+        assert_eq!(timers.next_deadline(), Some(at(5)));
+        timers.cancel(other);
+    }
+
+    struct Counted(AtomicUsize);
+
+    impl Wake for Counted {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Against an ordered map, over many random insertions, cancellations and expirations.
+    #[test]
+    fn agrees_with_an_ordered_map() {
+        let mut state = 1_u64;
+        let mut random = move |bound: u64| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 33) % bound
+        };
+        let mut timers = Timers::new();
+        let mut expected = BTreeMap::new();
+        let counted = Arc::new(Counted(AtomicUsize::new(0)));
+        let waker = Waker::from(counted.clone());
+        let (mut now, mut fired) = (0, 0);
+        for _ in 0..20_000 {
+            match random(5) {
+                0..3 => {
+                    let deadline = now + random(1000);
+                    let id = set(&mut timers, deadline, &waker);
+                    expected.insert((deadline, id.number), id);
+                }
+                3 => {
+                    let pick = random(expected.len() as u64 + 1) as usize;
+                    if let Some((&key, &id)) = expected.iter().nth(pick) {
+                        expected.remove(&key);
+                        timers.cancel(id);
+                    }
+                }
+                _ => {
+                    now += random(20);
+                    while let Some(waker) = timers.next_due(at(now)) {
+                        waker.wake();
+                        let (key, id) = expected.pop_first().expect("one that is due");
+                        assert!(key.0 <= now);
+                        fired += 1;
+                        timers.cancel(id);
+                    }
+                }
+            }
+            let first = expected.first_key_value().map(|(key, _)| at(key.0));
+            assert_eq!(timers.next_deadline(), first);
+            assert_eq!(counted.0.load(Ordering::Relaxed), fired);
+        }
+        assert!(fired > 1000, "only {fired} fired");
     }
 }

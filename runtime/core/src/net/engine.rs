@@ -34,7 +34,7 @@ pub(super) struct Engine {
 impl Engine {
     pub(super) fn new(device: Box<dyn NetworkDevice>) -> Self {
         let mut port = Port::new(device);
-        let smoltcp = Box::new(new_interface(&mut port, Instant::now()));
+        let smoltcp = Box::new(new_interface(&mut port, Instant::recent()));
         Self {
             port,
             smoltcp,

@@ -25,7 +25,7 @@ use super::schedule::Schedule;
 use super::stack::Shared;
 use super::time_wait::TimeWait;
 use super::{AddressConfig, InterfaceInformation};
-use crate::time::{Duration, Instant, Sleep, sleep_until};
+use crate::time::{Duration, Instant, sleep_until};
 
 /// Frames taken from the device before everything else gets its turn.
 const FRAMES_PER_PASS: usize = 64;
@@ -94,7 +94,8 @@ impl Interface {
 
     /// Moves packets for as long as the stack lives.
     pub(super) async fn run(self: Rc<Self>) {
-        let mut alarm: Option<(Instant, Pin<Box<Sleep>>)> = None;
+        let mut alarm: Option<Instant> = None;
+        let mut sleep = sleep_until(Instant::recent());
         poll_fn(|task| {
             let has_more = self.pass(task);
             if self.stack.strong_count() == 0 {
@@ -106,12 +107,15 @@ impl Interface {
             }
             self.schedule.borrow_mut().sleep(task.waker());
             let deadline = self.next_deadline();
-            if alarm.as_ref().map(|(at, _)| *at) != deadline {
-                alarm = deadline.map(|at| (at, Box::pin(sleep_until(at))));
-            }
-            if let Some((_, sleep)) = &mut alarm
-                && sleep.as_mut().poll(task).is_ready()
+            if alarm != deadline
+                && let Some(at) = deadline
+                // One that comes too early looks again, which is less than to move it each time.
+                && alarm.is_none_or(|alarm| at < alarm)
             {
+                sleep.reset(at);
+                alarm = Some(at);
+            }
+            if alarm.is_some() && Pin::new(&mut sleep).poll(task).is_ready() {
                 alarm = None;
                 task.waker().wake_by_ref();
             }
@@ -123,7 +127,7 @@ impl Interface {
     /// Does a bounded amount of what there is to do. True when there is more.
     fn pass(&self, task: &mut Context<'_>) -> bool {
         self.schedule.borrow_mut().awake();
-        let now = Instant::now();
+        let now = Instant::recent();
         let mut engine = self.engine.borrow_mut();
         let engine = &mut *engine;
         let something_happened = engine.port.device.poll_event(task).is_ready();

@@ -214,7 +214,7 @@ impl Shared {
 /// runtime ended has no one to talk to anyway.
 pub(super) fn now_or_boot() -> Instant {
     match crate::cpu_local::current() {
-        Some(context) => context.now(),
+        Some(context) => context.recent(),
         None => Instant::since_boot(core::time::Duration::ZERO),
     }
 }

@@ -244,7 +244,7 @@ impl Stack {
         peer: SocketAddr,
         options: &TcpOptions,
     ) -> Result<Rc<Connection>, ConnectError> {
-        let now = Instant::now();
+        let now = Instant::recent();
         let interface = self.0.route(peer).ok_or(ConnectError::NoRoute(peer.ip()))?;
         let mut engine = interface.engine.borrow_mut();
         let address = peer.ip().to_canonical();

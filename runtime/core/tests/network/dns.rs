@@ -131,7 +131,8 @@ fn the_next_server_is_asked() {
             resolve(&pair.client, "example.com").await.unwrap(),
             ["192.0.2.1"]
         );
-        assert!(begin.elapsed() < Duration::from_secs(3));
+        // 2 s for the first, and at most 1 s in which it is the last neighbour asked for.
+        assert!(begin.elapsed() < Duration::from_secs(3) + Duration::from_millis(100));
     });
 }
 
