@@ -22,7 +22,7 @@ use super::tcp::TcpOptions;
 use crate::time::Instant;
 
 /// How long an acknowledgement waits for something to go along with.
-const ACKNOWLEDGEMENT_DELAY: Duration = Duration::from_millis(10);
+pub(super) const ACKNOWLEDGEMENT_DELAY: Duration = Duration::from_millis(10);
 
 /// How long a peer may take to complete the handshake it began.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
@@ -111,7 +111,7 @@ impl Connection {
         socket.set_nagle_enabled(false);
         socket.set_congestion_control(CongestionControl::Reno);
         socket.set_keep_alive(options.keep_alive.map(Into::into));
-        let mut sockets = SocketSet::new(Vec::new());
+        let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let handle = sockets.add(socket);
         Some(Self {
             number: shared.next_number(),

@@ -223,7 +223,7 @@ struct Carrier {
 impl Carrier {
     fn new(longest: usize) -> Self {
         let buffer = || PacketBuffer::new(vec![PacketMetadata::EMPTY; 1], vec![0; longest]);
-        let mut sockets = SocketSet::new(Vec::new());
+        let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let handle = sockets.add(Socket::new(buffer(), buffer()));
         Self { sockets, handle }
     }

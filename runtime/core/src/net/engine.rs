@@ -85,6 +85,7 @@ impl Engine {
         now: Instant,
         sockets: &SocketSet<'static>,
     ) -> Option<Instant> {
+        self.port.counters.socket_sets_polled += 1;
         self.smoltcp
             .poll_at(moment(now), sockets)
             .map(|at| Instant::since_boot(Duration::from_micros(at.total_micros().max(0) as u64)))

@@ -11,14 +11,14 @@ use smoltcp::wire::{
 };
 
 /// Both ends of a flow: what a connection is found by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Flow {
     pub(super) local: Endpoint,
     pub(super) peer: Endpoint,
 }
 
 /// An address and a port, without the scope that `SocketAddr` carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Endpoint {
     pub(super) address: IpAddr,
     pub(super) port: u16,

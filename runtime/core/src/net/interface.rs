@@ -15,7 +15,7 @@ use core::task::{Context, Poll};
 use smoltcp::socket::tcp::State;
 
 use super::addressing::Addressing;
-use super::connection::{Connection, Stage};
+use super::connection::{ACKNOWLEDGEMENT_DELAY, Connection, Stage};
 use super::datagrams::Datagrams;
 use super::demultiplex::Demultiplexer;
 use super::device::NetworkDevice;
@@ -58,6 +58,8 @@ pub(super) struct Interface {
     /// What the first fragments of recent packets said about where the packet goes.
     pub(super) fragmented: RefCell<VecDeque<(FragmentedPacket, Class)>>,
     link_was_up: core::cell::Cell<bool>,
+    /// Room for the frame that is looked at.
+    incoming: RefCell<Vec<u8>>,
 }
 
 impl Interface {
@@ -82,6 +84,7 @@ impl Interface {
             datagrams,
             fragmented: RefCell::new(VecDeque::new()),
             link_was_up: core::cell::Cell::new(false),
+            incoming: RefCell::default(),
         }
     }
 
@@ -97,7 +100,8 @@ impl Interface {
         let mut alarm: Option<Instant> = None;
         let mut sleep = sleep_until(Instant::recent());
         poll_fn(|task| {
-            let has_more = self.pass(task);
+            let now = Instant::recent();
+            let has_more = self.pass(task, now);
             if self.stack.strong_count() == 0 {
                 return Poll::Ready(());
             }
@@ -106,18 +110,18 @@ impl Interface {
                 return Poll::Pending;
             }
             self.schedule.borrow_mut().sleep(task.waker());
-            let deadline = self.next_deadline();
-            if alarm != deadline
-                && let Some(at) = deadline
-                // One that comes too early looks again, which is less than to move it each time.
-                && alarm.is_none_or(|alarm| at < alarm)
-            {
-                sleep.reset(at);
-                alarm = Some(at);
-            }
-            if alarm.is_some() && Pin::new(&mut sleep).poll(task).is_ready() {
-                alarm = None;
-                task.waker().wake_by_ref();
+            if let Some(deadline) = self.next_deadline() {
+                // An alarm that rings too early costs a pass; to set it for each packet costs
+                // more.
+                let is_covered = alarm.is_some_and(|at| now < at && at <= deadline);
+                if !is_covered {
+                    sleep.reset(deadline);
+                    alarm = Some(deadline);
+                    if Pin::new(&mut sleep).poll(task).is_ready() {
+                        alarm = None;
+                        task.waker().wake_by_ref();
+                    }
+                }
             }
             Poll::Pending
         })
@@ -125,9 +129,12 @@ impl Interface {
     }
 
     /// Does a bounded amount of what there is to do. True when there is more.
-    fn pass(&self, task: &mut Context<'_>) -> bool {
-        self.schedule.borrow_mut().awake();
-        let now = Instant::recent();
+    fn pass(&self, task: &mut Context<'_>, now: Instant) -> bool {
+        let postponed = {
+            let mut schedule = self.schedule.borrow_mut();
+            schedule.awake();
+            schedule.postponed_len()
+        };
         let mut engine = self.engine.borrow_mut();
         let engine = &mut *engine;
         let something_happened = engine.port.device.poll_event(task).is_ready();
@@ -142,10 +149,13 @@ impl Interface {
         self.send_segments(engine, now);
         engine.port.flush();
 
+        let mut schedule = self.schedule.borrow_mut();
+        schedule.settle(postponed);
         let can_send = !engine.port.is_stalled();
         something_happened
             || frames == FRAMES_PER_PASS
-            || (can_send && (self.schedule.borrow().ready_len() > 0 || self.datagrams.has_work()))
+            || schedule.postponed_len() > 0
+            || (can_send && (schedule.ready_len() > 0 || self.datagrams.has_work()))
     }
 
     fn next_deadline(&self) -> Option<Instant> {
@@ -189,16 +199,16 @@ impl Interface {
     }
 
     fn receive_frames(&self, engine: &mut Engine, now: Instant) -> usize {
-        let mut frame = Vec::new();
-        for count in 0..FRAMES_PER_PASS {
-            if !engine.port.device.receive(&mut frame) {
-                return count;
-            }
+        let mut frame = self.incoming.take();
+        let mut count = 0;
+        while count < FRAMES_PER_PASS && engine.port.device.receive(&mut frame) {
+            count += 1;
             engine.port.counters.received_frames += 1;
             engine.port.counters.received_bytes += frame.len() as u64;
             self.receive(engine, now, &frame);
         }
-        FRAMES_PER_PASS
+        self.incoming.replace(frame);
+        count
     }
 
     /// Gives every connection that is ready a turn.
@@ -251,12 +261,17 @@ impl Interface {
             Some(at) if at <= now && (is_used_up || engine.port.is_stalled()) => {
                 schedule.make_ready(connection);
             }
-            Some(at) => {
-                let at = if at <= now { now + SPIN_GUARD } else { at };
-                let at = connection.give_up_at.get().map_or(at, |end| at.min(end));
-                schedule.set_deadline(connection, Some(at));
+            next => {
+                let next = next.map(|at| if at <= now { now + SPIN_GUARD } else { at });
+                let end = connection.give_up_at.get();
+                match [next, end].into_iter().flatten().min() {
+                    Some(at) if at <= now + ACKNOWLEDGEMENT_DELAY => {
+                        schedule.postpone(connection, at);
+                    }
+                    Some(at) => schedule.set_deadline(connection, at),
+                    None => schedule.forget_deadline(connection),
+                }
             }
-            None => schedule.set_deadline(connection, connection.give_up_at.get()),
         }
     }
 

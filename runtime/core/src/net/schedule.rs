@@ -13,9 +13,12 @@ use crate::time::Instant;
 #[derive(Default)]
 pub(super) struct Schedule {
     ready: VecDeque<Rc<Connection>>,
-    /// One entry per connection at most, keyed by deadline and connection number: an ordered
-    /// map, so that a connection whose deadline moves with every packet leaves nothing behind.
+    /// One entry per connection at most, keyed by deadline and connection number. An entry may
+    /// be earlier than it need be: a deadline that moves back with every packet is left where
+    /// it is, found too early when it is reached, and moved then.
     timers: BTreeMap<(Instant, u64), Rc<Connection>>,
+    /// Connections that may need a timer, unless their program answers at once.
+    postponed: VecDeque<Rc<Connection>>,
     lacking_neighbour: Vec<Rc<Connection>>,
     /// The interface's task while it sleeps.
     sleeping: Option<Waker>,
@@ -26,6 +29,7 @@ pub(super) struct Schedule {
 pub(super) struct Place {
     is_ready: Cell<bool>,
     deadline: Cell<Option<Instant>>,
+    postponed: Cell<Option<Instant>>,
     lacks_neighbour: Cell<bool>,
 }
 
@@ -48,18 +52,52 @@ impl Schedule {
         self.ready.len()
     }
 
-    /// Makes `connection` ready at `deadline`, and not at the deadline set before.
-    pub(super) fn set_deadline(&mut self, connection: &Rc<Connection>, deadline: Option<Instant>) {
-        let number = connection.number;
-        let before = connection.place.deadline.replace(deadline);
-        if before == deadline {
+    /// Makes `connection` ready at `deadline`, or earlier.
+    pub(super) fn set_deadline(&mut self, connection: &Rc<Connection>, deadline: Instant) {
+        connection.place.postponed.set(None);
+        let before = connection.place.deadline.get();
+        if before.is_some_and(|before| before <= deadline) {
             return;
         }
-        if let Some(before) = before {
-            self.timers.remove(&(before, number));
+        self.clear_deadline(connection);
+        connection.place.deadline.set(Some(deadline));
+        self.timers
+            .insert((deadline, connection.number), connection.clone());
+    }
+
+    fn clear_deadline(&mut self, connection: &Rc<Connection>) {
+        if let Some(before) = connection.place.deadline.take() {
+            self.timers.remove(&(before, connection.number));
         }
-        if let Some(deadline) = deadline {
-            self.timers.insert((deadline, number), connection.clone());
+    }
+
+    /// As [`set_deadline`](Self::set_deadline), once [`settle`](Self::settle) is called for it,
+    /// and unless another deadline is set before: an acknowledgement that waits for an answer
+    /// to go along with needs no timer where the program answers at once.
+    pub(super) fn postpone(&mut self, connection: &Rc<Connection>, deadline: Instant) {
+        if connection.place.postponed.replace(Some(deadline)).is_none() {
+            self.postponed.push_back(connection.clone());
+        }
+    }
+
+    /// `connection` needs no timer any more. One that is set rings for nothing.
+    pub(super) fn forget_deadline(&mut self, connection: &Rc<Connection>) {
+        connection.place.postponed.set(None);
+    }
+
+    pub(super) fn postponed_len(&self) -> usize {
+        self.postponed.len()
+    }
+
+    /// Sets the timers of the `count` connections that were postponed first.
+    pub(super) fn settle(&mut self, count: usize) {
+        for _ in 0..count {
+            let Some(connection) = self.postponed.pop_front() else {
+                return;
+            };
+            if let Some(deadline) = connection.place.postponed.take() {
+                self.set_deadline(&connection, deadline);
+            }
         }
     }
 
@@ -95,7 +133,8 @@ impl Schedule {
 
     /// Removes `connection` everywhere.
     pub(super) fn forget(&mut self, connection: &Rc<Connection>) {
-        self.set_deadline(connection, None);
+        self.clear_deadline(connection);
+        connection.place.postponed.set(None);
         if connection.place.lacks_neighbour.replace(false) {
             self.lacking_neighbour
                 .retain(|other| !Rc::ptr_eq(other, connection));
