@@ -6,7 +6,7 @@ use embedded_io_async::{Read, Write};
 use rekernel_core::executor::spawn;
 use rekernel_core::net::device::ChecksumOffload;
 use rekernel_core::net::{
-    BindError, ConnectError, Stack, TcpError, TcpListener, TcpOptions, TcpStream,
+    BindError, ConnectError, OwnedReadHalf, Stack, TcpError, TcpListener, TcpOptions, TcpStream,
 };
 use rekernel_core::time::{Duration, Instant, sleep, timeout};
 
@@ -18,7 +18,12 @@ async fn echo(listener: TcpListener) {
             let mut buffer = [0; 1024];
             loop {
                 match stream.read(&mut buffer).await {
-                    Ok(0) | Err(_) => return,
+                    // A dropped stream has a minute for what is on its way.
+                    Ok(0) => {
+                        let _ = stream.acknowledged().await;
+                        return;
+                    }
+                    Err(_) => return,
                     Ok(length) => stream.write_all(&buffer[..length]).await.unwrap(),
                 }
             }
@@ -27,13 +32,23 @@ async fn echo(listener: TcpListener) {
 }
 
 pub(crate) fn serve_echo(stack: &Stack, port: u16) {
+    serve_echo_with(stack, port, TcpOptions::default());
+}
+
+pub(crate) fn serve_echo_with(stack: &Stack, port: u16, options: TcpOptions) {
     let any = at([0, 0, 0, 0], port);
-    let listener = stack.listen(any, TcpOptions::default()).unwrap();
+    let listener = stack.listen(any, options).unwrap();
     drop(spawn(echo(listener)));
 }
 
-/// Sends and receives at the same time, and compares.
+/// Sends and receives at the same time, and compares; then both sides end in order.
 pub(crate) async fn exchange(stream: TcpStream, data: Vec<u8>) {
+    let mut reader = exchange_data(stream, data).await;
+    assert_eq!(reader.read(&mut [0; 8]).await, Ok(0));
+}
+
+/// Sends and receives at the same time, and compares.
+pub(crate) async fn exchange_data(stream: TcpStream, data: Vec<u8>) -> OwnedReadHalf {
     let expected = data.clone();
     let (mut reader, mut writer) = stream.into_split();
     let writing = spawn(async move {
@@ -43,7 +58,7 @@ pub(crate) async fn exchange(stream: TcpStream, data: Vec<u8>) {
     reader.read_exact(&mut received).await.unwrap();
     assert!(received == expected, "the bytes differ");
     writing.await.unwrap();
-    assert_eq!(reader.read(&mut [0; 8]).await, Ok(0));
+    reader
 }
 
 #[test]
