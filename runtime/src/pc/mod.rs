@@ -18,13 +18,14 @@ mod serial;
 mod signal;
 mod timer_chip;
 mod virtio;
+mod virtio_frame;
 #[expect(unsafe_code, reason = "device memory")]
 mod virtio_hal;
+#[expect(unsafe_code, reason = "memory shared with devices")]
+mod virtio_memory;
 #[expect(unsafe_code, reason = "registers at an address from the command line")]
 mod virtio_mmio;
 mod virtio_net;
-#[expect(unsafe_code, reason = "buffers shared with devices")]
-mod virtio_queue;
 mod wall_clock;
 
 use alloc::boxed::Box;

@@ -22,8 +22,7 @@ unsafe impl Hal for DeviceMemory {
 
     unsafe fn dma_dealloc(_physical: PhysAddr, start: NonNull<u8>, pages: usize) -> i32 {
         // SAFETY: by this function's contract the pages are from `dma_alloc`. No device has them:
-        // `VirtioNet` drops its transport, which resets the device, before its queues, and until
-        // the device is started it does not use them.
+        // the queues that devices use are not the crate's.
         unsafe { dma::give_back(start, pages) };
         0
     }
