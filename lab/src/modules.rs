@@ -27,6 +27,7 @@ const REST: &[&str] = &[
     "loop",
     "sch_netem",
     "tun",
+    "veth",
     "virtio_net",
     "xen-blkback",
     "xen-evtchn",

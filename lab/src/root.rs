@@ -21,6 +21,7 @@ pub(crate) const PACKAGES: &[&str] = &[
     "bash",
     "busybox-static",
     "curl",
+    "ethtool",
     "iproute2",
     "util-linux",
     "wrk",
@@ -30,7 +31,7 @@ pub(crate) const PACKAGES: &[&str] = &[
 
 /// Programs taken from those packages. Everything else is busybox's.
 pub(crate) const PROGRAMS: &[&str] = &[
-    "ab", "bash", "bridge", "busybox", "curl", "flock", "ip", "tc", "wrk",
+    "ab", "bash", "bridge", "busybox", "curl", "ethtool", "flock", "ip", "tc", "wrk",
 ];
 
 /// Xen's programs that are large and that dom0 here has no use for.

@@ -22,11 +22,41 @@ pub(crate) struct Arguments {
     /// Run only the boot tests (qemu, xen) whose name contains this
     #[arg(long, value_name = "TEXT")]
     name: Option<String>,
+
+    /// Run the long forms of the tests that have one; takes hours
+    #[arg(long)]
+    full: bool,
+}
+
+/// How much the tests do that come in two sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// What every change is tested with.
+    Usual,
+    /// What a release is tested with (`--full`).
+    Full,
+}
+
+impl Extent {
+    /// How much is sent, and comes back, in each way of sending it.
+    pub(crate) fn integrity_mebibytes(self) -> u64 {
+        match self {
+            Self::Usual => 8,
+            Self::Full => 1024,
+        }
+    }
 }
 
 impl Arguments {
     fn wants(&self, tier: Tier) -> bool {
         self.only.is_none_or(|only| only == tier)
+    }
+
+    fn extent(&self) -> Extent {
+        match self.full {
+            true => Extent::Full,
+            false => Extent::Usual,
+        }
     }
 }
 
@@ -61,7 +91,8 @@ pub(crate) fn command(arguments: &Arguments) -> Result<ExitCode> {
                 .join()
                 .unwrap_or_else(|_| Err(anyhow!("the preparation of the lab was lost")));
             if let Some(guests) = &guests {
-                xen::run(lab, guests, name, &mut summary, &measurements);
+                let extent = arguments.extent();
+                xen::run(lab, guests, name, extent, &mut summary, &measurements);
             }
         }
     });

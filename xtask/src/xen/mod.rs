@@ -2,6 +2,7 @@
 
 mod command;
 mod guest;
+mod integrity;
 mod life;
 mod limits;
 mod network;
@@ -19,12 +20,14 @@ pub(crate) use guest::{Guest, Wish};
 use crate::guests::Guests;
 use crate::measure::Measurements;
 use crate::summary::{Summary, Tier};
+use crate::test::Extent;
 
 /// What every test of the tier can use.
 pub(crate) struct Context<'a> {
     dom0: Dom0,
     guests: &'a Guests,
     measurements: &'a Measurements,
+    extent: Extent,
 }
 
 /// One test: its name in the table, and what it does.
@@ -47,6 +50,7 @@ pub(crate) fn run(
     lab: Result<Prepared>,
     guests: &Guests,
     name: &str,
+    extent: Extent,
     summary: &mut Summary,
     measurements: &Measurements,
 ) {
@@ -63,8 +67,16 @@ pub(crate) fn run(
         dom0,
         guests,
         measurements,
+        extent,
     };
-    for (test, body) in [web::TESTS, network::TESTS, life::TESTS, limits::TESTS].concat() {
+    let subjects = [
+        web::TESTS,
+        network::TESTS,
+        integrity::TESTS,
+        life::TESTS,
+        limits::TESTS,
+    ];
+    for (test, body) in subjects.concat() {
         if test.contains(name) {
             summary.check(Tier::Xen, test, || body(&context));
         }
