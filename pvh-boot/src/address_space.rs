@@ -111,6 +111,10 @@ impl<'a> AddressSpace<'a> {
             })
     }
 
+    pub(crate) fn attach_upper_half(&self, table: u64) {
+        self.tables.attach_upper_half(table);
+    }
+
     pub(crate) fn protection(&self, address: u64) -> Option<Protection> {
         self.tables.protection(address)
     }

@@ -54,6 +54,8 @@ pub(crate) struct Registers {
     pub(crate) frame_pointer: u64,
     /// CR2: of a page fault, the address.
     pub(crate) fault_address: u64,
+    /// Of a page fault: the page would have been mapped, had there been memory.
+    pub(crate) out_of_memory: bool,
 }
 
 const DOUBLE_FAULT: u8 = 8;
@@ -129,7 +131,15 @@ const WAS_WRITE: u64 = 1 << 1;
 const RESERVED_BIT: u64 = 1 << 3;
 const WAS_FETCH: u64 = 1 << 4;
 
+/// Whether a page fault's error code says that a read or a write found no page.
+pub(crate) fn is_absent_page(code: u64) -> bool {
+    code & !WAS_WRITE == 0
+}
+
 fn page_fault(registers: &Registers, layout: &Layout) -> &'static str {
+    if registers.out_of_memory {
+        return "no memory is left to back a buffer's page";
+    }
     let address = registers.fault_address;
     let code = registers.error_code;
     if let Some(stack) = guard_at(address, layout) {
@@ -202,6 +212,7 @@ fn find_guard(layout: &Layout, matches: impl Fn(MemoryRegion) -> bool) -> Option
 mod tests {
     use super::*;
     use std::string::ToString;
+    use std::vec::Vec;
 
     fn layout() -> Layout {
         let guard = |index: u64| {
@@ -231,6 +242,7 @@ mod tests {
             stack_pointer,
             frame_pointer: 0,
             fault_address,
+            out_of_memory: false,
         };
         report(&registers, &layout())
     }
@@ -261,6 +273,29 @@ mod tests {
             assert_eq!(report.explanation, expected, "{address:#x} {code:#b}");
             assert_eq!(report.fault_address, Some(address));
         }
+    }
+
+    #[test]
+    fn only_reads_and_writes_of_absent_pages_may_be_answered() {
+        let answered: Vec<_> = (0..64).filter(|code| is_absent_page(*code)).collect();
+        assert_eq!(answered, [0, 2]);
+    }
+
+    #[test]
+    fn a_page_fault_for_want_of_memory_says_so() {
+        let registers = Registers {
+            vector: PAGE_FAULT,
+            error_code: 2,
+            instruction_pointer: 0x10_1234,
+            stack_pointer: 0,
+            frame_pointer: 0,
+            fault_address: 0xffff_8000_0000_0000,
+            out_of_memory: true,
+        };
+        assert_eq!(
+            report(&registers, &layout()).explanation,
+            "no memory is left to back a buffer's page"
+        );
     }
 
     #[test]

@@ -26,6 +26,9 @@ const LEAF: u64 = PRESENT | ACCESSED | DIRTY;
 /// First address an identity map cannot hold: the lower half of the address space ends here.
 pub(crate) const ADDRESS_LIMIT: u64 = 1 << 47;
 
+/// The root's entry for the first 512 GiB of the upper half.
+const UPPER_HALF: usize = 256;
+
 /// What a page may be used for. There is no writable and executable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
@@ -124,6 +127,14 @@ impl<'a> Tables<'a> {
             rest.start = self.map_first(rest, access)?;
         }
         Ok(())
+    }
+
+    /// Makes the table at the physical address `table` that of the first 512 GiB of the upper half.
+    /// Whatever it and those below say, nothing there is executable.
+    pub(crate) fn attach_upper_half(&self, table: u64) {
+        if let Some(root) = self.frames.first() {
+            root.set(UPPER_HALF, table | LINK | NO_EXECUTE);
+        }
     }
 
     /// What the tables say of `address`; `None` if nothing is mapped there.

@@ -7,10 +7,11 @@ use core::ops::Range;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use buddy_system_allocator::Heap;
 use pvh_boot::BootInfo;
+use rekernel_heap::Memory;
 use spin::Mutex;
 
+use crate::buffers;
 use crate::dma::PAGE_SIZE;
 
 /// Bounds of what is set apart for devices and peers, in bytes.
@@ -25,8 +26,11 @@ const SHARED_PART: usize = 8;
 #[global_allocator]
 static ALLOCATOR: GuestHeap = GuestHeap;
 
-/// Blocks are up to 2^47 bytes.
-static HEAP: Mutex<Heap<48>> = Mutex::new(Heap::new());
+/// Taken once for each allocation. `buffers` takes its pages from here, too.
+pub(crate) static MEMORY: Mutex<Memory> = Mutex::new(Memory::new());
+
+/// RAM in too many places to be used.
+static LEFT_OUT: AtomicUsize = AtomicUsize::new(0);
 
 /// Size of the last request if it could not be met, else 0.
 static REFUSED: AtomicUsize = AtomicUsize::new(0);
@@ -48,8 +52,9 @@ impl SharedPages {
 /// # Panics
 /// When called twice: the second time it would give away memory in use.
 pub(crate) fn start(boot: &BootInfo) -> SharedPages {
-    let mut heap = HEAP.lock();
-    assert_eq!(heap.stats_total_bytes(), 0, "the heap was started twice");
+    let mut memory = MEMORY.lock();
+    let before = memory.information().total;
+    assert_eq!(before, 0, "the heap was started twice");
     let regions = || {
         let regions = boot.usable_memory();
         regions.map(|region| region.start as usize..region.end as usize)
@@ -59,17 +64,28 @@ pub(crate) fn start(boot: &BootInfo) -> SharedPages {
     let wanted = (total / SHARED_PART).clamp(SHARED_BYTES.0, SHARED_BYTES.1);
     let bytes = wanted.min(largest.len() / 2) & !(PAGE_SIZE - 1);
     let shared = largest.end - bytes..largest.end;
-    for region in regions() {
-        let end = if region == largest {
-            shared.start
-        } else {
-            region.end
-        };
-        // SAFETY: pvh-boot mapped usable RAM writable at its physical address and uses it for
-        // nothing; the assertion above keeps a second call from giving it away again.
-        unsafe { heap.add_to_heap(region.start, end) };
-    }
+    let ours = || {
+        regions().map(|region| match region == largest {
+            true => region.start..shared.start,
+            false => region,
+        })
+    };
+    // SAFETY: 1. and 2. pvh-boot mapped usable RAM writable at its physical address and uses it
+    // for nothing. 3. The assertion above.
+    let left_out = unsafe { memory.start(ours) };
+    LEFT_OUT.store(left_out, Ordering::Relaxed);
     SharedPages(shared)
+}
+
+/// Logs what is wrong with the memory, once there is a log.
+pub(crate) fn complain() {
+    match LEFT_OUT.load(Ordering::Relaxed) {
+        0 => {}
+        bytes => log::warn!(
+            "{} KiB of RAM lie in too many places to be used",
+            bytes >> 10
+        ),
+    }
 }
 
 /// What the heap holds.
@@ -77,8 +93,18 @@ pub(crate) fn start(boot: &BootInfo) -> SharedPages {
 pub struct HeapInformation {
     /// Bytes in all.
     pub total: usize,
-    /// Bytes in use, rounding to powers of two included.
+    /// Bytes in use: whole pages, also where only some objects of a page are in use.
     pub used: usize,
+}
+
+impl HeapInformation {
+    fn of(memory: &Memory) -> Self {
+        let rekernel_heap::Information { total, free } = memory.information();
+        Self {
+            total,
+            used: total - free,
+        }
+    }
 }
 
 impl fmt::Display for HeapInformation {
@@ -94,40 +120,55 @@ impl fmt::Display for HeapInformation {
 
 /// What the heap holds now.
 pub(crate) fn information() -> HeapInformation {
-    let heap = HEAP.lock();
-    HeapInformation {
-        total: heap.stats_total_bytes(),
-        used: heap.stats_alloc_actual(),
-    }
+    HeapInformation::of(&MEMORY.lock())
 }
 
 /// Size in bytes of the last request if it could not be met, and the heap at this moment, for
 /// the report of a crash. Takes no lock that a crashing program may hold.
 pub(crate) fn last_refusal() -> Option<(usize, Option<HeapInformation>)> {
     let size = REFUSED.load(Ordering::Relaxed);
-    let heap = HEAP.try_lock().map(|heap| HeapInformation {
-        total: heap.stats_total_bytes(),
-        used: heap.stats_alloc_actual(),
-    });
+    let heap = MEMORY.try_lock().map(|memory| HeapInformation::of(&memory));
     (size != 0).then_some((size, heap))
 }
 
 struct GuestHeap;
 
-// SAFETY: the buddy allocator hands out disjoint blocks of the RAM it was given, at least as
-// large and aligned as the layout, and nothing here unwinds.
+// SAFETY: `Memory` hands out disjoint blocks of the RAM it was given, at least as large and
+// aligned as the layout; `buffers` hands out addresses of its own, which it takes back here. What
+// panics in there ends the guest: nothing unwinds.
 unsafe impl GlobalAlloc for GuestHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let block = HEAP.lock().alloc(layout);
+        let block = MEMORY.lock().alloc(layout);
         // Forgotten by the next success: who asked could do without.
         REFUSED.store(block.map_or(layout.size(), |_| 0), Ordering::Relaxed);
         block.map_or(ptr::null_mut(), NonNull::as_ptr)
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        if let Some(block) = NonNull::new(block) {
-            // SAFETY: by this function's contract the block is from `alloc` with this layout.
-            unsafe { HEAP.lock().dealloc(block, layout) };
+        if buffers::is_ours(block.addr()) {
+            buffers::retire(block.addr(), layout.size());
+        } else if let Some(block) = NonNull::new(block) {
+            // SAFETY: by this function's contract the block is from `alloc` with this layout, or
+            // from `realloc`, which keeps a block only where both layouts fit.
+            unsafe { MEMORY.lock().dealloc(block, layout) };
         }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        let Ok(larger) = Layout::from_size_align(size, layout.align()) else {
+            return ptr::null_mut();
+        };
+        if !buffers::is_ours(block.addr()) && Memory::fits_the_same_place(layout, larger) {
+            return block;
+        }
+        // SAFETY: the size is not 0, by this function's contract.
+        let new = unsafe { self.alloc(larger) };
+        if !new.is_null() {
+            // SAFETY: both are live, as long, and apart.
+            unsafe { new.copy_from_nonoverlapping(block, size.min(layout.size())) };
+            // SAFETY: this function's contract.
+            unsafe { self.dealloc(block, layout) };
+        }
+        new
     }
 }

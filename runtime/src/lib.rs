@@ -39,6 +39,9 @@ extern crate alloc;
 
 #[expect(unsafe_code, reason = "reads the stack")]
 mod backtrace;
+#[doc(hidden)]
+#[expect(unsafe_code, reason = "maps pages and hands out raw memory")]
+pub mod buffers;
 pub mod config;
 mod console;
 mod crash;

@@ -78,6 +78,7 @@ fn introduce(machine: &dyn Machine, boot: &BootInfo, complaints: &[Complaint]) {
     for complaint in complaints {
         log::error!(target: "rekernel", "command line: {complaint}");
     }
+    heap::complain();
     machine.describe();
 }
 

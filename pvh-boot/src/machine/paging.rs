@@ -34,6 +34,27 @@ pub fn map_shared(start: u64, length: u64) -> Result<NonNull<u8>, MapError> {
     map(start, length, Access::Data)
 }
 
+/// Makes the program's own tables those of the first 512 GiB of the upper half of the address space,
+/// 0xffff_8000_0000_0000 and up: `table` is the physical address of a page table of the third level.
+/// Nothing there is executable, whatever the tables say.
+///
+/// # Safety
+/// 1. `table` and the tables that it leads to are page tables for good, or until [`forget`] was
+///    called for an address on the way to them and they are in no other table any more.
+/// 2. They map pages that nothing else uses, or whose other uses bear it.
+pub unsafe fn attach_upper_half(table: u64) {
+    if let Some(space) = ADDRESS_SPACE.value() {
+        space.attach_upper_half(table);
+    }
+}
+
+/// Has the processor forget how the page at `address` was mapped, and all that it knows of tables
+/// above the last level. To be called when a page or a table in the upper half was taken out of its
+/// table, before it is used for anything else.
+pub fn forget(address: usize) {
+    x86_64::instructions::tlb::flush(x86_64::VirtAddr::new_truncate(address as u64));
+}
+
 /// What the page tables say of the page at `address`; `None` if nothing is mapped there.
 #[must_use]
 pub fn protection(address: usize) -> Option<Protection> {

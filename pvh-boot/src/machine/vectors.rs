@@ -15,6 +15,7 @@ use crate::descriptors::{TASK_SELECTOR, TaskState, gate, segments, stack_of};
 global_asm!(
     include_str!("vectors.s"),
     exception = sym exceptions::dispatch,
+    page_fault = sym exceptions::page_fault,
     interrupt = sym interrupts::dispatch,
 );
 

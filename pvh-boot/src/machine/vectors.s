@@ -1,10 +1,8 @@
 # The way from each of the 256 vectors to Rust.
 #
 # A gate cannot tell its code which vector it was, so each has a stub of 16 bytes that pushes the
-# number. Exceptions never return: their registers need not be saved. Interrupts return, and the
-# code they interrupt may be in the middle of anything: every register that compiled code may change
-# is saved, the vector registers too. All of this runs on a stack from the task state segment, with
-# interrupts off, so that it is never entered twice.
+# number. Exceptions but page faults never return: their registers need not be saved. All of this runs
+# on a stack from the task state segment, with interrupts off, so that it is never entered twice.
 
     .section .text.pvh_boot_vectors, "ax", @progbits
     .code64
@@ -22,7 +20,9 @@ pvh_boot_vector_stubs:
     # push vector, as four immediate bytes: the size of all stubs is the same
     .byte 0x68
     .long vector
-    .if vector < 32
+    .if vector == 14
+    jmp page_fault
+    .elseif vector < 32
     jmp exception_common
     .else
     jmp interrupt_common
@@ -39,6 +39,45 @@ exception_common:
     and rsp, -16
     call {exception}
     ud2
+
+# The one exception that may return: the handler may map the page. All that compiled code may change
+# is kept, and as nothing else here touches memory that is not mapped, so is CR2.
+page_fault:
+    cld
+    push rax
+    push rcx
+    push rdx
+    push rsi
+    push rdi
+    push r8
+    push r9
+    push r10
+    push r11
+    push rbx
+    mov rbx, rsp
+    sub rsp, 512
+    and rsp, -16
+    fxsave64 [rsp]
+    mov rdi, cr2
+    # Above the ten registers: vector, error code.
+    mov rsi, [rbx + 88]
+    call {page_fault}
+    fxrstor64 [rsp]
+    mov rsp, rbx
+    test al, al
+    pop rbx
+    pop r11
+    pop r10
+    pop r9
+    pop r8
+    pop rdi
+    pop rsi
+    pop rdx
+    pop rcx
+    pop rax
+    jz exception_common
+    add rsp, 16
+    iretq
 
 # Interrupts are on in the window below and nowhere else, so an interrupt that is one came there, and
 # there is nothing to return to but the window's end: the handler is called from it, and the frame on

@@ -31,6 +31,7 @@ mod wall_clock;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use pvh_boot::interrupts::{self, Vector};
@@ -43,7 +44,7 @@ use self::serial::Serial;
 use self::signal::Signal;
 use crate::heap::SharedPages;
 use crate::machine::Machine;
-use crate::{dma, entropy};
+use crate::{buffers, dma, entropy};
 
 pub(crate) use self::virtio::start_network;
 
@@ -193,6 +194,22 @@ impl Platform for Pc {
 
     fn entropy(&self, seed: &mut [u8; 32]) -> Result<(), NoEntropy> {
         entropy::fill(seed)
+    }
+
+    fn socket_buffer(&self, bytes: usize) -> Option<Vec<u8>> {
+        buffers::socket_buffer(bytes)
+    }
+
+    fn can_back(&self, bytes: usize) -> bool {
+        buffers::can_back(bytes)
+    }
+
+    fn give_back(&self, unused: &mut [u8]) {
+        buffers::give_back(unused);
+    }
+
+    fn backed_bytes(&self) -> usize {
+        buffers::backed_bytes()
     }
 }
 

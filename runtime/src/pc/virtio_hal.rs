@@ -5,7 +5,7 @@ use core::ptr::NonNull;
 use pvh_boot::paging;
 use virtio_drivers::{BufferDirection, Hal, PhysAddr};
 
-use crate::dma;
+use crate::{buffers, dma};
 
 /// Memory of the DMA pool. Physical addresses are virtual ones, and PC devices are coherent
 /// with the caches, so sharing a buffer costs nothing.
@@ -38,6 +38,12 @@ unsafe impl Hal for DeviceMemory {
     unsafe fn unshare(_physical: PhysAddr, _buffer: NonNull<[u8]>, _direction: BufferDirection) {}
 }
 
+/// # Panics
+/// For memory that is not at its physical address, which a device cannot reach.
 fn address(pointer: NonNull<u8>) -> PhysAddr {
+    assert!(
+        !buffers::is_ours(pointer.addr().get()),
+        "a socket's buffer is not for devices"
+    );
     pointer.as_ptr() as PhysAddr
 }

@@ -7,6 +7,7 @@ mod vif;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::future::Future;
 use core::pin::Pin;
 use core::time::Duration;
@@ -24,7 +25,7 @@ use self::vif::Vif;
 use crate::heap::SharedPages;
 use crate::machine::Machine;
 use crate::network::Interfaces;
-use crate::{console, entropy};
+use crate::{buffers, console, entropy};
 
 type Store = xen_proto::xenstore::Store<Hypervisor>;
 
@@ -174,6 +175,22 @@ impl Platform for Guest {
 
     fn entropy(&self, seed: &mut [u8; 32]) -> Result<(), NoEntropy> {
         entropy::fill(seed)
+    }
+
+    fn socket_buffer(&self, bytes: usize) -> Option<Vec<u8>> {
+        buffers::socket_buffer(bytes)
+    }
+
+    fn can_back(&self, bytes: usize) -> bool {
+        buffers::can_back(bytes)
+    }
+
+    fn give_back(&self, unused: &mut [u8]) {
+        buffers::give_back(unused);
+    }
+
+    fn backed_bytes(&self) -> usize {
+        buffers::backed_bytes()
     }
 }
 

@@ -8,6 +8,7 @@ mod configuration;
 mod crashes;
 mod echo;
 mod instructions;
+mod memory;
 mod web;
 
 use std::time::Duration;
@@ -65,6 +66,7 @@ pub(crate) fn run(guests: &Guests, name: &str, summary: &mut Summary, measuremen
         echo::TESTS,
         configuration::TESTS,
         crashes::TESTS,
+        memory::TESTS,
         cli::TESTS,
         instructions::TESTS,
     ];
