@@ -22,17 +22,37 @@ impl Response {
 
 /// `GET path` from a guest behind `port` of this machine.
 pub(crate) fn get(port: u16, path: &str, limit: Duration) -> Result<Response> {
-    exchange(port, "GET", path, &[], limit)
+    get_from((Ipv4Addr::LOCALHOST, port).into(), path, limit)
+}
+
+/// `GET path` from a guest at an address of its own.
+pub(crate) fn get_from(guest: SocketAddr, path: &str, limit: Duration) -> Result<Response> {
+    exchange(guest, "GET", path, &[], limit)
 }
 
 /// `POST path` with a body.
 pub(crate) fn post(port: u16, path: &str, body: &[u8], limit: Duration) -> Result<Response> {
-    exchange(port, "POST", path, body, limit)
+    post_to((Ipv4Addr::LOCALHOST, port).into(), path, body, limit)
 }
 
-fn exchange(port: u16, method: &str, path: &str, body: &[u8], limit: Duration) -> Result<Response> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let what = format!("{method} {path} at port {port}");
+/// `POST path` with a body, to a guest at an address of its own.
+pub(crate) fn post_to(
+    guest: SocketAddr,
+    path: &str,
+    body: &[u8],
+    limit: Duration,
+) -> Result<Response> {
+    exchange(guest, "POST", path, body, limit)
+}
+
+fn exchange(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    body: &[u8],
+    limit: Duration,
+) -> Result<Response> {
+    let what = format!("{method} {path} at {address}");
     let mut stream = TcpStream::connect_timeout(&address, limit)
         .with_context(|| format!("{what}: no connection"))?;
     stream.set_read_timeout(Some(limit))?;
@@ -71,11 +91,17 @@ pub(crate) fn hash_of_bytes(length: u64) -> String {
         let left = usize::try_from(length - start).unwrap_or(usize::MAX);
         hasher.update(&block[..left.min(block.len())]);
     }
-    hasher
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hexadecimal(&hasher.finalize())
+}
+
+/// SHA-256, in hexadecimal.
+pub(crate) fn hash(bytes: &[u8]) -> String {
+    use sha2::{Digest, Sha256};
+    hexadecimal(&Sha256::digest(bytes))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Reads one response whose end is known by its length, its chunks or the end of the stream.

@@ -12,6 +12,7 @@ mod guests;
 mod host;
 mod http;
 mod measure;
+mod namespace;
 mod qemu;
 mod summary;
 mod test;
@@ -39,11 +40,15 @@ struct Arguments {
 enum Command {
     /// Run every test: on this machine, under QEMU and on a real Xen
     Test(test::Arguments),
+    /// What the tests of offloads run in a network of their own
+    #[command(hide = true)]
+    Transfer(qemu::transfer::Arguments),
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Test(arguments) => test::command(&arguments),
+        Command::Transfer(arguments) => qemu::transfer::command(&arguments),
     };
     outcome.unwrap_or_else(|error| {
         progress::error(&format!("{error:#}"));

@@ -8,7 +8,10 @@ mod configuration;
 mod crashes;
 mod echo;
 mod instructions;
+mod interfaces;
 mod memory;
+mod offload;
+pub(crate) mod transfer;
 mod web;
 
 use std::time::Duration;
@@ -69,10 +72,25 @@ pub(crate) fn run(guests: &Guests, name: &str, summary: &mut Summary, measuremen
         memory::TESTS,
         cli::TESTS,
         instructions::TESTS,
+        interfaces::TESTS,
     ];
     for (test, body) in subjects.concat() {
         if test.contains(name) {
             summary.check(Tier::Qemu, test, || body(&context));
+        }
+    }
+    let mut offload = offload::TESTS.to_vec();
+    offload.retain(|(test, _)| test.contains(name));
+    let obstacle = match offload.is_empty() {
+        true => None,
+        false => offload::obstacle(),
+    };
+    for (test, body) in offload {
+        match &obstacle {
+            Some(reason) => summary.skip(Tier::Qemu, test, reason),
+            None => {
+                summary.check(Tier::Qemu, test, || body(&context));
+            }
         }
     }
 }
