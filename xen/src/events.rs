@@ -15,7 +15,7 @@ use core::mem::offset_of;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use core::task::Waker;
 
-use spin::{Mutex, Once};
+use spin::{Mutex, MutexGuard, Once};
 
 use crate::abi::{EVENT_PORTS, shared_info, vcpu_info};
 use crate::memory::Frame;
@@ -54,8 +54,10 @@ pub(crate) struct Events {
     counters: [AtomicU32; EVENT_PORTS as usize],
     /// Interrupts taken.
     upcalls: AtomicU64,
-    /// The task that waits for a port, by port number. Never locked by the handler.
-    wakers: Mutex<Vec<Option<Waker>>>,
+    /// The task that waits for a port, by port number. Never locked by the handler. Made when
+    /// first used: an empty vector is not all zeros, and one byte that is not zero would put
+    /// the counters into the program's file.
+    wakers: Once<Mutex<Vec<Option<Waker>>>>,
 }
 
 impl Events {
@@ -65,7 +67,7 @@ impl Events {
             noted: [const { AtomicU64::new(0) }; WORDS],
             counters: [const { AtomicU32::new(0) }; EVENT_PORTS as usize],
             upcalls: AtomicU64::new(0),
-            wakers: Mutex::new(Vec::new()),
+            wakers: Once::new(),
         }
     }
 
@@ -141,11 +143,7 @@ impl Events {
             .word64(MASK + word * 8)
             .fetch_or(bit, Ordering::SeqCst);
         self.noted[word].fetch_and(!bit, Ordering::SeqCst);
-        let waker = self
-            .wakers
-            .lock()
-            .get_mut(port as usize)
-            .and_then(Option::take);
+        let waker = self.wakers().get_mut(port as usize).and_then(Option::take);
         drop(waker);
     }
 
@@ -170,7 +168,7 @@ impl Events {
 
     /// Has `waker` woken by the next event of a port, in place of whoever waited before.
     pub(crate) fn wake_on_event(&self, port: u32, waker: &Waker) {
-        let mut wakers = self.wakers.lock();
+        let mut wakers = self.wakers();
         let index = port as usize;
         if wakers.len() <= index {
             wakers.resize(index + 1, None);
@@ -184,8 +182,12 @@ impl Events {
         drop(previous);
     }
 
+    fn wakers(&self) -> MutexGuard<'_, Vec<Option<Waker>>> {
+        self.wakers.call_once(Mutex::default).lock()
+    }
+
     fn wake(&self, port: usize) {
-        let waker = self.wakers.lock().get_mut(port).and_then(Option::take);
+        let waker = self.wakers().get_mut(port).and_then(Option::take);
         if let Some(waker) = waker {
             waker.wake();
         }
