@@ -129,6 +129,8 @@ const RUSTFLAGS: &[&str] = &[
     "-Clinker-flavor=ld.lld",
     // pvh-boot puts this script on the search path.
     "-Clink-arg=-Tlink.x",
+    // Segments follow each other in the file: it is copied into memory, not mapped.
+    "-Clink-arg=--nmagic",
     // A fixed address: the boot code runs before anything could relocate it.
     "-Crelocation-model=static",
     "-Ctarget-feature=+crt-static",

@@ -19,32 +19,32 @@
 
 extern crate alloc;
 
-mod bytes;
+mod content;
 mod echo;
 mod page;
+mod service;
 mod socket;
 
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use picoserve::response::Response;
-use picoserve::routing::{PathRouter, get, parse_path_segment, post_service};
 use picoserve::time::Duration;
 use picoserve::{Config, Router, Server, Timeouts};
 use rekernel::net::{BindError, TcpListener, TcpStream, first_address};
 
-use crate::bytes::Bytes;
-use crate::echo::Echo;
-use crate::socket::{GuestTimer, Socket, Upload};
+use crate::content::Pattern;
+use crate::service::Service;
+use crate::socket::{GuestTimer, Socket};
 
 #[rekernel::main(keys = ["port"])]
 async fn main() -> Result<(), BindError> {
     let port = port();
     let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await?;
     rekernel::spawn(announce(port));
+    let pattern = Pattern::new();
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                rekernel::spawn(serve(stream, peer));
+                rekernel::spawn(serve(stream, peer, pattern.clone()));
             }
             Err(error) => log::warn!("connection lost: {error}"),
         }
@@ -87,26 +87,16 @@ const CONFIG: Config = Config::new(Timeouts {
 })
 .keep_connection_alive();
 
-async fn serve(stream: TcpStream, peer: SocketAddr) {
+async fn serve(stream: TcpStream, peer: SocketAddr, pattern: Pattern) {
     let socket = Socket::new(stream);
-    let router = router(socket.upload());
+    let router = Router::from_service(Service {
+        upload: socket.upload(),
+        pattern,
+    });
     let mut head = alloc::vec![0; echo::HEAD_BYTES];
     let server = Server::custom(&router, GuestTimer, &CONFIG, &mut head);
     match server.serve(socket).await {
         Ok(served) => log::debug!("{peer}: {} requests", served.handled_requests_count),
         Err(error) => log::debug!("{peer}: {error}"),
     }
-}
-
-fn router(upload: Upload) -> Router<impl PathRouter> {
-    Router::new()
-        .route(
-            "/",
-            get(async || Response::ok(page::render()).with_content_type(page::TYPE)),
-        )
-        .route(
-            ("/bytes", parse_path_segment()),
-            get(async |length: usize| Response::ok(Bytes { length })),
-        )
-        .route("/echo", post_service(Echo { upload }))
 }

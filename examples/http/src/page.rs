@@ -5,8 +5,6 @@ use core::fmt::{self, Write};
 
 use rekernel::net::InterfaceInformation;
 
-pub(crate) const TYPE: &str = "text/html; charset=utf-8";
-
 /// The page, as of now.
 pub(crate) fn render() -> String {
     let mut page = String::with_capacity(2048);
