@@ -38,6 +38,8 @@ pub(super) struct Port {
     offload: ChecksumOffload,
     segmentation: SegmentationOffload,
     mtu: usize,
+    /// The above as smoltcp is told.
+    capabilities: DeviceCapabilities,
     /// Longest TCP payload of one frame that the peer of the connection takes which is sending.
     peer_segment: usize,
     /// The IPv4 identification of the next packet that goes in fragments.
@@ -73,6 +75,7 @@ impl Port {
             offload: ChecksumOffload::default(),
             segmentation: SegmentationOffload::default(),
             mtu: 0,
+            capabilities: DeviceCapabilities::default(),
             peer_segment: 0,
             identification: random::network_u64() as u16,
             backlog: VecDeque::new(),
@@ -101,6 +104,7 @@ impl Port {
             transmit_ipv4: segmentation.transmit_ipv4 && self.offload.transmit_ipv4,
             transmit_ipv6: segmentation.transmit_ipv6 && self.offload.transmit_ipv6,
         };
+        self.capabilities = self.capabilities();
     }
 
     /// Bytes of TCP payload that fit into one packet of the link.
@@ -358,7 +362,8 @@ impl Device for Exchange<'_> {
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
-        self.port.capabilities()
+        // smoltcp asks with every packet, and forgets the answer.
+        self.port.capabilities.clone()
     }
 }
 
