@@ -27,6 +27,7 @@
 //! | random numbers fit for keys | [`random`] |
 //! | messages on the console | [`log`] |
 //! | what the guest runs on | [`platform`], [`memory`], [`uptime`] |
+//! | what the work costs | [`activity`] |
 //!
 //! A panic, a fault or an error returned from main ends the guest as crashed, with a report on
 //! the console; returning from main, or [`shutdown`], powers it off.
@@ -44,6 +45,7 @@ mod backtrace;
 pub mod buffers;
 pub mod config;
 mod console;
+mod counter;
 mod crash;
 #[expect(unsafe_code, reason = "hands out raw memory")]
 mod dma;
@@ -63,7 +65,9 @@ mod xen_guest;
 use core::fmt;
 
 pub use heap::HeapInformation;
-pub use information::{MemoryInformation, PlatformInformation, memory, platform, uptime};
+pub use information::{
+    Activity, MemoryInformation, PlatformInformation, activity, memory, platform, uptime,
+};
 pub use log;
 pub use rekernel_core::executor::{Aborted, JoinHandle, spawn, yield_now};
 pub use rekernel_core::{random, time};

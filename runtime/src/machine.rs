@@ -6,13 +6,15 @@ use spin::Once;
 static MACHINE: Once<&'static dyn Machine> = Once::new();
 
 /// A platform, and what the rest of this crate asks of it beyond the executor's needs.
-///
 pub(crate) trait Machine: Platform + Send + Sync {
     /// What to call it: `Xen 4.17`, `QEMU q35`.
     fn name(&self) -> &str;
 
     /// Logs what is worth knowing about it. Called once, when there is a log.
     fn describe(&self) {}
+
+    /// What it did so far.
+    fn activity(&self) -> MachineActivity;
 
     /// Sends bytes to the console.
     fn write_console(&self, bytes: &[u8]);
@@ -29,6 +31,16 @@ pub(crate) trait Machine: Platform + Send + Sync {
     /// Ends the guest as crashed. Like [`write_last_words`](Self::write_last_words), takes no
     /// lock and no heap.
     fn crash(&self) -> !;
+}
+
+/// The machine's part of [`Activity`](crate::Activity).
+pub(crate) struct MachineActivity {
+    pub(crate) halts: u64,
+    pub(crate) interrupts: u64,
+    pub(crate) clock_readings: u64,
+    pub(crate) timers_set: u64,
+    pub(crate) hypercalls: u64,
+    pub(crate) notifications: u64,
 }
 
 /// Makes `machine` the one all others ask. The first call counts.

@@ -5,6 +5,8 @@
 use core::arch::asm;
 use core::arch::x86_64::{__cpuid_count, _rdtsc, CpuidResult};
 
+use spin::Once;
+
 /// Reads the time-stamp counter.
 pub(crate) fn time_stamp_counter() -> u64 {
     // SAFETY: RDTSC reads a counter and has no other effect; CR4.TSD does not apply in ring 0.
@@ -50,12 +52,31 @@ pub(crate) fn write_timer_deadline(ticks: u64) {
 
 /// Whether the local APIC's timer can fire at a time-stamp counter value (bit 24 of ECX, CPUID leaf 1).
 pub(crate) fn has_timer_deadline() -> bool {
-    cpuid(1).ecx & 1 << 24 != 0
+    abilities().timer_deadline
+}
+
+/// What CPUID says of this processor. Asked once: each CPUID is a trip into the hypervisor.
+struct Abilities {
+    timer_deadline: bool,
+    random_seed: bool,
+    random_number: bool,
+}
+
+fn abilities() -> &'static Abilities {
+    static ABILITIES: Once<Abilities> = Once::new();
+    ABILITIES.call_once(|| {
+        let basic = cpuid(1).ecx;
+        Abilities {
+            timer_deadline: basic & 1 << 24 != 0,
+            random_seed: cpuid(0).eax >= 7 && cpuid(7).ebx & 1 << 18 != 0,
+            random_number: basic & 1 << 30 != 0,
+        }
+    })
 }
 
 /// One attempt of RDSEED, or `None` if the processor lacks it or its pool is dry just now.
 pub(crate) fn random_seed() -> Option<u64> {
-    let present = cpuid(0).eax >= 7 && cpuid(7).ebx & 1 << 18 != 0;
+    let present = abilities().random_seed;
     let (value, valid): (u64, u8);
     if !present {
         return None;
@@ -70,7 +91,7 @@ pub(crate) fn random_seed() -> Option<u64> {
 
 /// One attempt of RDRAND, or `None` if the processor lacks it or it failed.
 pub(crate) fn random_number() -> Option<u64> {
-    let present = cpuid(1).ecx & 1 << 30 != 0;
+    let present = abilities().random_number;
     let (value, valid): (u64, u8);
     if !present {
         return None;

@@ -12,10 +12,10 @@ pub(crate) use xen_sys::{
     __HYPERVISOR_grant_table_op as GRANT_TABLE_OP, __HYPERVISOR_hvm_op as HVM_OP,
     __HYPERVISOR_memory_op as MEMORY_OP, __HYPERVISOR_sched_op as SCHED_OP,
     __HYPERVISOR_vcpu_op as VCPU_OP, __HYPERVISOR_xen_version as XEN_VERSION, CONSOLEIO_write,
-    EVTCHNOP_alloc_unbound, EVTCHNOP_bind_virq, EVTCHNOP_close, EVTCHNOP_send, EVTCHNOP_unmask,
-    SCHEDOP_shutdown, SCHEDOP_yield, SHUTDOWN_crash, SHUTDOWN_poweroff, SHUTDOWN_reboot,
-    VIRQ_TIMER, XEN_HVM_DEBUGCONS_IOPORT, evtchn_alloc_unbound, evtchn_bind_virq, evtchn_close,
-    evtchn_send, evtchn_unmask, sched_shutdown, shared_info, vcpu_info, vcpu_time_info,
+    EVTCHNOP_alloc_unbound, EVTCHNOP_bind_virq, EVTCHNOP_close, EVTCHNOP_send, SCHEDOP_shutdown,
+    SCHEDOP_yield, SHUTDOWN_crash, SHUTDOWN_poweroff, SHUTDOWN_reboot, VIRQ_TIMER,
+    XEN_HVM_DEBUGCONS_IOPORT, evtchn_alloc_unbound, evtchn_bind_virq, evtchn_close, evtchn_send,
+    sched_shutdown, shared_info, vcpu_info, vcpu_time_info,
 };
 
 /// `DOMID_SELF` (`xen.h`): the domain that makes the hypercall.
@@ -47,7 +47,6 @@ pub(crate) const CALLBACK_TYPE_VECTOR: u64 = 2 << 56;
 
 // vcpu.h
 pub(crate) const VCPUOP_SET_SINGLESHOT_TIMER: u64 = 8;
-pub(crate) const VCPUOP_STOP_SINGLESHOT_TIMER: u64 = 9;
 
 // grant_table.h
 pub(crate) const GNTTABOP_QUERY_SIZE: u64 = 6;

@@ -13,6 +13,7 @@ use spin::Mutex;
 use xen_proto::hypervisor::EventPort;
 
 use crate::abi::{shared_info, vcpu_info, vcpu_time_info};
+use crate::counter::Counter;
 use crate::events::{Port, SHARED_INFO};
 use crate::hypercall::{Errno, Hypercalls};
 use crate::machine::machine;
@@ -28,8 +29,17 @@ pub fn now() -> Duration {
     let Some(shared) = SHARED_INFO.get() else {
         return Duration::ZERO;
     };
-    let now = system_time(shared);
-    Duration::from_nanos(LATEST.fetch_max(now, Ordering::Relaxed).max(now))
+    READINGS.add();
+    let now = system_time(shared).max(LATEST.load(Ordering::Relaxed));
+    LATEST.store(now, Ordering::Relaxed);
+    Duration::from_nanos(now)
+}
+
+static READINGS: Counter = Counter::new();
+
+/// How often [`now`] read the time stamp counter: a VM exit each where Xen emulates it.
+pub(crate) fn readings() -> u64 {
+    READINGS.get()
 }
 
 /// Time since the Unix epoch as the host tells it; it follows the host's corrections, so it may
@@ -40,12 +50,14 @@ pub fn wall_clock() -> Option<Duration> {
     Some(wall_clock_base(shared) + Duration::from_nanos(system_time(shared)))
 }
 
-/// Has the timer's event raised at `deadline`, on the scale of [`now`], or never. It may come up
-/// to 100 microseconds early. A deadline that passed is raised at once.
+/// Has the timer's event raised at `deadline`, on the scale of [`now`], or before. A deadline that
+/// passed is raised at once.
 ///
-/// Cheap when nothing changes: the hypervisor is only called for a new deadline.
+/// The hypervisor is only called for a deadline earlier than the one it has: a timer that comes too
+/// early makes the run loop ask again, once per such time, where deadlines that move later with each
+/// packet would cost a hypercall each. For the same reason a timer is never stopped.
 pub fn set_timer(deadline: Option<Duration>) {
-    if let Some(machine) = machine() {
+    if let (Some(machine), Some(deadline)) = (machine(), deadline) {
         machine.set_timer(deadline);
     }
 }
@@ -66,9 +78,18 @@ struct TimerState {
 /// What the timer was last set to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Armed {
+    /// System time in nanoseconds.
     deadline: u64,
     /// The timer's event count at that moment: once it differs, the timer went off.
     events: u32,
+}
+
+impl Armed {
+    /// Whether a timer set like this comes at `deadline` or before, when its event count is
+    /// `events` now.
+    fn serves(&self, deadline: u64, events: u32) -> bool {
+        self.events == events && self.deadline <= deadline
+    }
 }
 
 impl Timer {
@@ -80,23 +101,17 @@ impl Timer {
         }
     }
 
-    pub(crate) fn set(&self, calls: Hypercalls, deadline: Option<Duration>) -> Result<(), Errno> {
+    pub(crate) fn set(&self, calls: Hypercalls, deadline: Duration) -> Result<(), Errno> {
+        // Enough for 584 years.
+        let deadline = u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX);
         let TimerState { port, armed } = &mut *self.state.lock();
         let events = port.events();
-        let wanted = deadline.map(|deadline| Armed {
-            // Enough for 584 years.
-            deadline: u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX),
-            events,
-        });
-        if wanted == armed.filter(|armed| armed.events == events) {
+        if armed.is_some_and(|armed| armed.serves(deadline, events)) {
             return Ok(());
         }
         *armed = None;
-        match wanted {
-            Some(Armed { deadline, .. }) => calls.set_timer(deadline)?,
-            None => calls.stop_timer()?,
-        }
-        *armed = wanted;
+        calls.set_timer(deadline)?;
+        *armed = Some(Armed { deadline, events });
         Ok(())
     }
 }
@@ -200,6 +215,17 @@ mod tests {
         multiplier: 1 << 31,
         shift: 1,
     };
+
+    #[test]
+    fn a_timer_serves_later_deadlines_until_it_went_off() {
+        let armed = Armed {
+            deadline: 1000,
+            events: 7,
+        };
+        assert!(armed.serves(1000, 7) && armed.serves(5000, 7));
+        assert!(!armed.serves(999, 7));
+        assert!(!armed.serves(1000, 8) && !armed.serves(5000, 8));
+    }
 
     #[test]
     fn one_count_is_one_nanosecond() {

@@ -1,10 +1,11 @@
 //! 2-level event channels.
 //!
-//! The interrupt handler ([`Events::note`]) moves what Xen marked pending into a bitmap of our
-//! own, counts, and masks the ports it noted. The main program ([`Events::dispatch`]) takes the
-//! bitmap, unmasks, and wakes tasks. So a port interrupts at most once between two turns of the
-//! run loop, however many events a peer sends (XSA-332, XSA-391): the storm is slowed down to
-//! the pace at which we work.
+//! [`Events::note`] moves what Xen marked pending into a bitmap of our own, counts, and masks the
+//! ports it noted. [`Events::dispatch`], in the run loop, takes the bitmap and wakes tasks. Ports stay
+//! masked until the run loop has nothing left to do ([`Events::prepare_to_sleep`]); until then it
+//! looks at their pending bits itself, each turn. So a port interrupts at most once between two
+//! sleeps of the processor, however many events a peer sends (XSA-332, XSA-391), and the storm is
+//! slowed down to the pace at which we work.
 //!
 //! The handler takes no lock, calls no task code and allocates nothing.
 
@@ -18,6 +19,7 @@ use core::task::Waker;
 use spin::{Mutex, MutexGuard, Once};
 
 use crate::abi::{EVENT_PORTS, shared_info, vcpu_info};
+use crate::counter::Counter;
 use crate::memory::Frame;
 pub use port::Port;
 
@@ -34,12 +36,14 @@ const SELECTOR: usize = offset_of!(vcpu_info, evtchn_pending_sel);
 const PENDING: usize = offset_of!(shared_info, evtchn_pending);
 const MASK: usize = offset_of!(shared_info, evtchn_mask);
 
-/// The handler of the callback vector: notes which ports have events, and returns.
+/// The handler of the callback vector: notes which ports have events, and returns. For the wake-up
+/// from a sleep; while the run loop works it looks itself.
 ///
 /// Runs with interrupts off. Needs no end-of-interrupt: Xen injects the vector for as long as
 /// `evtchn_upcall_pending` is set, and this clears it.
 pub fn upcall() {
     if let Some(shared) = SHARED_INFO.get() {
+        EVENTS.upcalls.add();
         EVENTS.note(shared);
     }
 }
@@ -50,10 +54,14 @@ pub(crate) struct Events {
     words: AtomicU64,
     /// Bit n of word w: port 64 w + n had an event since the last dispatch.
     noted: [AtomicU64; WORDS],
+    /// Bit n: `masked[n]` is not zero.
+    masked_words: AtomicU64,
+    /// Ports that are masked because they were noted since the last sleep.
+    masked: [AtomicU64; WORDS],
     /// Events per port; wrap.
     counters: [AtomicU32; EVENT_PORTS as usize],
     /// Interrupts taken.
-    upcalls: AtomicU64,
+    upcalls: Counter,
     /// The task that waits for a port, by port number. Never locked by the handler. Made when
     /// first used: an empty vector is not all zeros, and one byte that is not zero would put
     /// the counters into the program's file.
@@ -65,8 +73,10 @@ impl Events {
         Self {
             words: AtomicU64::new(0),
             noted: [const { AtomicU64::new(0) }; WORDS],
+            masked_words: AtomicU64::new(0),
+            masked: [const { AtomicU64::new(0) }; WORDS],
             counters: [const { AtomicU32::new(0) }; EVENT_PORTS as usize],
-            upcalls: AtomicU64::new(0),
+            upcalls: Counter::new(),
             wakers: Once::new(),
         }
     }
@@ -78,7 +88,6 @@ impl Events {
     /// between sets them again and leads to another interrupt. The other way round it would be
     /// lost. All four are locked instructions, which x86 does not reorder.
     fn note(&self, shared: &Frame) {
-        self.upcalls.fetch_add(1, Ordering::Relaxed);
         shared.byte(UPCALL_PENDING).swap(0, Ordering::SeqCst);
         let selected = shared.word64(SELECTOR).swap(0, Ordering::SeqCst);
         for word in bits(selected) {
@@ -91,11 +100,17 @@ impl Events {
             mask().fetch_or(ports, Ordering::SeqCst);
             // What is set after this was sent after this.
             pending().fetch_and(!ports, Ordering::SeqCst);
-            self.count(word, ports);
-            // Release: who takes the bit sees the counter.
-            self.noted[word].fetch_or(ports, Ordering::Release);
-            self.words.fetch_or(1 << word, Ordering::Release);
+            self.masked[word].fetch_or(ports, Ordering::Release);
+            self.masked_words.fetch_or(1 << word, Ordering::Release);
+            self.remember(word, ports);
         }
+    }
+
+    fn remember(&self, word: usize, ports: u64) {
+        self.count(word, ports);
+        // Release: who takes the bit sees the counter.
+        self.noted[word].fetch_or(ports, Ordering::Release);
+        self.words.fetch_or(1 << word, Ordering::Release);
     }
 
     /// Whether there is anything for [`dispatch`](Self::dispatch).
@@ -103,13 +118,21 @@ impl Events {
         self.words.load(Ordering::Acquire) != 0
     }
 
-    /// Takes what was noted, unmasks those ports and wakes the tasks that wait for them.
-    /// Returns whether there were any.
+    /// Looks for events, without an interrupt for them, and wakes the tasks that wait for those
+    /// ports. Returns whether there were any. No port is unmasked.
     pub(crate) fn dispatch(&self, shared: &Frame) -> bool {
+        if shared.byte(UPCALL_PENDING).load(Ordering::Acquire) != 0 {
+            self.note(shared);
+        }
+        for word in bits(self.masked_words.load(Ordering::Acquire)) {
+            self.take_pending(shared, word, self.masked[word].load(Ordering::Acquire));
+        }
+        if !self.any_noted() {
+            return false;
+        }
         let words = self.words.swap(0, Ordering::AcqRel);
         for word in bits(words) {
             let ports = self.noted[word].swap(0, Ordering::AcqRel);
-            self.unmask(shared, word, ports);
             for bit in bits(ports) {
                 self.wake(word * 64 + bit);
             }
@@ -117,20 +140,42 @@ impl Events {
         words != 0
     }
 
-    /// Lets ports interrupt again. An event that came while they were masked raised no upcall
-    /// and never will, so look for it after unmasking; it needs no more than a count, since the
-    /// tasks are woken anyway. No hypercall: with one vCPU the handler runs here, so there is
-    /// no other processor to tell.
+    /// Lets all ports that were noted interrupt again. True when there is something to dispatch: then
+    /// the processor must not sleep. Events that come after this raise an upcall, which ends a sleep.
+    ///
+    /// No hypercall: with one vCPU, which is this one, there is no other processor to tell.
+    pub(crate) fn prepare_to_sleep(&self, shared: &Frame) -> bool {
+        for word in bits(self.masked_words.swap(0, Ordering::AcqRel)) {
+            let ports = self.masked[word].swap(0, Ordering::AcqRel);
+            self.unmask(shared, word, ports);
+        }
+        self.any_noted() || shared.byte(UPCALL_PENDING).load(Ordering::Acquire) != 0
+    }
+
+    /// Clears mask bits. An event that came while they were set raised no upcall and never will, so
+    /// look for it after.
     fn unmask(&self, shared: &Frame, word: usize, ports: u64) {
         // Locked, so it is done before the pending bits are read; Xen sets those before it
         // reads the mask. One of the two sees the other.
         shared
             .word64(MASK + word * 8)
             .fetch_and(!ports, Ordering::SeqCst);
-        let late = shared
-            .word64(PENDING + word * 8)
-            .fetch_and(!ports, Ordering::SeqCst);
-        self.count(word, late & ports);
+        self.take_pending(shared, word, ports);
+    }
+
+    /// Remembers the events of `ports`, whose upcall, if there is one, has nothing left to note.
+    fn take_pending(&self, shared: &Frame, word: usize, ports: u64) {
+        let pending = || shared.word64(PENDING + word * 8);
+        if pending().load(Ordering::SeqCst) & ports != 0 {
+            // Cleared before the tasks look at what was announced.
+            let found = pending().fetch_and(!ports, Ordering::SeqCst) & ports;
+            self.remember(word, found);
+        }
+    }
+
+    /// Lets a port that was just opened interrupt. Needs no hypercall either.
+    pub(crate) fn open(&self, shared: &Frame, port: u32) {
+        self.unmask(shared, port as usize / 64, 1 << (port % 64));
     }
 
     /// Masks a port and forgets what was noted of it: it is about to be closed, or was just
@@ -143,6 +188,7 @@ impl Events {
             .word64(MASK + word * 8)
             .fetch_or(bit, Ordering::SeqCst);
         self.noted[word].fetch_and(!bit, Ordering::SeqCst);
+        self.masked[word].fetch_and(!bit, Ordering::SeqCst);
         let waker = self.wakers().get_mut(port as usize).and_then(Option::take);
         drop(waker);
     }
@@ -163,7 +209,7 @@ impl Events {
 
     /// Interrupts so far.
     pub(crate) fn upcalls(&self) -> u64 {
-        self.upcalls.load(Ordering::Relaxed)
+        self.upcalls.get()
     }
 
     /// Has `waker` woken by the next event of a port, in place of whoever waited before.

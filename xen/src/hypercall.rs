@@ -9,6 +9,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::abi;
+use crate::counter::Counter;
 
 /// Xen's error number, positive (`xen/include/public/errno.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,16 @@ pub(crate) enum Instruction {
 /// Whether to use `vmmcall`. Written once, at start, before the first hypercall.
 static VMMCALL: AtomicBool = AtomicBool::new(false);
 
+/// Hypercalls made: all, those that sent an event, those that set the timer.
+static ALL: Counter = Counter::new();
+static SENDS: Counter = Counter::new();
+static TIMERS: Counter = Counter::new();
+
+/// How many hypercalls were made: all, events sent among them, timers set among them.
+pub(crate) fn counts() -> [u64; 3] {
+    [ALL.get(), SENDS.get(), TIMERS.get()]
+}
+
 /// Chooses the instruction for all hypercalls to come.
 pub(crate) fn use_instruction(instruction: Instruction) {
     VMMCALL.store(instruction == Instruction::Vmmcall, Ordering::Relaxed);
@@ -91,6 +102,7 @@ impl Hypercalls {
     /// answers for: pointers are valid for what Xen reads and writes through them.
     #[inline]
     unsafe fn call(self, number: u32, first: u64, second: u64, third: u64) -> Result<u64, Errno> {
+        ALL.add();
         let result: i64;
         // Xen may scribble over argument registers (a preempted call is restarted with what it
         // left there), so they count as overwritten. Memory counts as changed, because `nomem`
@@ -237,12 +249,8 @@ impl Hypercalls {
 
     /// Sends an event to the other end of a port.
     pub(crate) fn send(self, port: u32) -> Result<(), Errno> {
+        SENDS.add();
         self.event_channel(abi::EVTCHNOP_send, &mut abi::evtchn_send { port })
-    }
-
-    /// Unmasks a port, with an upcall if an event came while it was masked.
-    pub(crate) fn unmask(self, port: u32) -> Result<(), Errno> {
-        self.event_channel(abi::EVTCHNOP_unmask, &mut abi::evtchn_unmask { port })
     }
 
     fn event_channel<T>(self, command: u32, argument: &mut T) -> Result<(), Errno> {
@@ -277,6 +285,7 @@ impl Hypercalls {
 
     /// Has `VIRQ_TIMER` raised at `deadline` (system time in nanoseconds), or soon if it passed.
     pub(crate) fn set_timer(self, deadline: u64) -> Result<(), Errno> {
+        TIMERS.add();
         let mut argument = abi::SetSingleshotTimer {
             deadline,
             flags: 0,
@@ -292,13 +301,6 @@ impl Hypercalls {
                 argument as u64,
             )?
         };
-        Ok(())
-    }
-
-    /// Forgets the deadline given to [`set_timer`](Self::set_timer).
-    pub(crate) fn stop_timer(self) -> Result<(), Errno> {
-        // SAFETY: no pointer.
-        unsafe { self.call(abi::VCPU_OP, abi::VCPUOP_STOP_SINGLESHOT_TIMER, 0, 0)? };
         Ok(())
     }
 

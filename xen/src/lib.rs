@@ -9,7 +9,7 @@
 //! The order of use: [`detect`] tells whether this is Xen, [`Machine::start`] brings the
 //! interface up, [`Machine::hypervisor`] is what drivers are given, [`upcall`] is the handler
 //! of the callback vector, and the run loop calls [`Machine::dispatch_events`] before it polls
-//! tasks, [`clock::set_timer`] before it halts.
+//! tasks, [`clock::set_timer`] and [`Machine::prepare_to_sleep`] before it halts.
 //!
 //! One vCPU. All state sits behind spin locks that are held for a few instructions and never
 //! contended, because the interrupt handler takes none of them: it touches only the atomics of
@@ -25,6 +25,7 @@ pub mod clock;
 #[expect(unsafe_code, reason = "writes to a port")]
 pub mod console;
 pub mod control;
+mod counter;
 mod cpuid;
 mod events;
 mod grants;
@@ -45,6 +46,8 @@ pub use events::{Port, upcall};
 pub use grants::GrantedMemory;
 pub use hypercall::Errno;
 pub use hypervisor::{Hypervisor, Timers};
-pub use machine::{Machine, StartError, StartOptions, Statistics, StoreConnectionError, machine};
+pub use machine::{
+    Calls, Machine, StartError, StartOptions, Statistics, StoreConnectionError, machine,
+};
 pub use pages::RangeError;
 pub use version::{Features, Version};

@@ -53,8 +53,12 @@ pub struct StartOptions {
 /// Counters for diagnosis.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
-    /// Interrupts for events.
+    /// Interrupts for events. Most events need none: the run loop finds them.
     pub upcalls: u64,
+    /// Hypercalls.
+    pub calls: Calls,
+    /// Readings of the clock.
+    pub clock_readings: u64,
     /// Pages of the pool.
     pub pages: usize,
     /// Pages of the pool not in use.
@@ -63,6 +67,17 @@ pub struct Statistics {
     pub quarantined: usize,
     /// References that can be granted without growing the table.
     pub references_free: usize,
+}
+
+/// Hypercalls made, each of them a VM exit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Calls {
+    /// All of them.
+    pub all: u64,
+    /// Those that sent an event to a peer.
+    pub events_sent: u64,
+    /// Those that set the timer.
+    pub timers_set: u64,
 }
 
 /// The Xen interface of this domain, up and running.
@@ -173,8 +188,18 @@ impl Machine {
         any
     }
 
-    /// Whether [`dispatch_events`](Self::dispatch_events) has something to do. For the check
-    /// with interrupts off before the processor is halted.
+    /// Lets ports interrupt that were quiet since their last event. Returns whether
+    /// [`dispatch_events`](Self::dispatch_events) has something to do: then the processor must not
+    /// be halted. From here on an event ends a halt.
+    #[must_use]
+    pub fn prepare_to_sleep(&self) -> bool {
+        SHARED_INFO
+            .get()
+            .is_some_and(|shared| EVENTS.prepare_to_sleep(shared))
+    }
+
+    /// Whether an interrupt noted something for [`dispatch_events`](Self::dispatch_events). For the
+    /// check with interrupts off before the processor is halted.
     #[must_use]
     pub fn events_noted(&self) -> bool {
         EVENTS.any_noted()
@@ -227,8 +252,15 @@ impl Machine {
     #[must_use]
     pub fn statistics(&self) -> Statistics {
         let memory = self.memory.lock();
+        let [all, events_sent, timers_set] = hypercall::counts();
         Statistics {
             upcalls: EVENTS.upcalls(),
+            calls: Calls {
+                all,
+                events_sent,
+                timers_set,
+            },
+            clock_readings: crate::clock::readings(),
             pages: memory.pool.total(),
             pages_free: memory.pool.free(),
             quarantined: memory.grants.quarantined(),
@@ -248,7 +280,7 @@ impl Machine {
         self.timers
     }
 
-    pub(crate) fn set_timer(&self, deadline: Option<Duration>) {
+    pub(crate) fn set_timer(&self, deadline: Duration) {
         if let Err(errno) = self.timer.set(self.calls, deadline) {
             log::error!("xen refused VCPUOP_set_singleshot_timer: {errno}");
         }

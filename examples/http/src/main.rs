@@ -8,6 +8,7 @@
 //! $ curl http://127.0.0.1:8080/                 a page: platform, uptime, addresses, memory
 //! $ curl http://127.0.0.1:8080/bytes/1000000    a million bytes; number i is i modulo 251
 //! $ curl --data-binary @file http://127.0.0.1:8080/echo    the file
+//! $ curl http://127.0.0.1:8080/activity         counters: halts, hypercalls, readings of the clock
 //! ```
 //!
 //! Every connection has its own task and is kept alive. The command-line key `port` chooses

@@ -74,6 +74,10 @@ impl Service {
     fn resource(&self, path: &str) -> Option<Resource> {
         match path {
             "/" => Some(Resource::Get(Answer::page(page::render()))),
+            "/activity" => Some(Resource::Get(Answer::text(format!(
+                "{}",
+                rekernel::activity()
+            )))),
             "/echo" => Some(Resource::Echo),
             path => {
                 let length = path.strip_prefix("/bytes/")?.parse().ok()?;

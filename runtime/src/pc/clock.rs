@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use super::local_apic::LocalApic;
 use super::timer_chip::{self, TimerChip};
+use crate::counter::Counter;
 use crate::processor::{cpuid, time_stamp_counter};
 
 /// How long the clocks are compared. The error is the time one reading takes, a few
@@ -40,6 +41,7 @@ pub(crate) struct Clock {
     /// Ticks of the local APIC's timer per second.
     timer_per_second: u64,
     source: Source,
+    readings: Counter,
 }
 
 impl Clock {
@@ -61,11 +63,18 @@ impl Clock {
             scale: ((1_000_000_000_u128 << 32) / u128::from(ticks_per_second)) as u64,
             timer_per_second,
             source,
+            readings: Counter::new(),
         }
+    }
+
+    /// How often [`now`](Self::now) was asked.
+    pub(crate) fn readings(&self) -> u64 {
+        self.readings.get()
     }
 
     /// Time since the start.
     pub(crate) fn now(&self) -> Duration {
+        self.readings.add();
         let ticks = time_stamp_counter().saturating_sub(self.start);
         let nanoseconds = (u128::from(ticks) * u128::from(self.scale)) >> 32;
         Duration::from_nanos(nanoseconds as u64)

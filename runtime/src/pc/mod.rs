@@ -42,8 +42,9 @@ use self::clock::{Clock, Source};
 use self::local_apic::LocalApic;
 use self::serial::Serial;
 use self::signal::Signal;
+use crate::counter::Counter;
 use crate::heap::SharedPages;
-use crate::machine::Machine;
+use crate::machine::{Machine, MachineActivity};
 use crate::{buffers, dma, entropy};
 
 pub(crate) use self::virtio::start_network;
@@ -68,7 +69,11 @@ struct Pc {
     clock: Clock,
     /// Time since the Unix epoch at start.
     epoch: Option<Duration>,
+    halts: Counter,
+    timers_set: Counter,
 }
+
+static INTERRUPTS: Counter = Counter::new();
 
 /// Starts the machine; its time starts at the counter value `start`, and `shared` is for
 /// devices.
@@ -94,6 +99,8 @@ pub(crate) fn start(start: u64, shared: SharedPages) -> &'static dyn Machine {
         apic,
         clock,
         epoch,
+        halts: Counter::new(),
+        timers_set: Counter::new(),
     }))
 }
 
@@ -113,6 +120,7 @@ fn on_signal<const NUMBER: usize>() {
 }
 
 fn end_interrupt() {
+    INTERRUPTS.add();
     if let Some(apic) = LOCAL_APIC.get() {
         apic.end_interrupt();
     }
@@ -154,6 +162,7 @@ fn name() -> String {
 impl Pc {
     /// Has the timer fire at `deadline`.
     fn set_timer(&self, deadline: Duration) {
+        self.timers_set.add();
         if crate::processor::has_timer_deadline() {
             crate::processor::write_timer_deadline(self.clock.counter_at(deadline));
         } else {
@@ -188,6 +197,7 @@ impl Platform for Pc {
             }
             self.set_timer(deadline);
         }
+        self.halts.add();
         // A timer that fires before the halt has been noted, so there is no halt.
         interrupts::halt_unless(signal::any_noted);
     }
@@ -216,6 +226,17 @@ impl Platform for Pc {
 impl Machine for Pc {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn activity(&self) -> MachineActivity {
+        MachineActivity {
+            halts: self.halts.get(),
+            interrupts: INTERRUPTS.get(),
+            clock_readings: self.clock.readings(),
+            timers_set: self.timers_set.get(),
+            hypercalls: 0,
+            notifications: 0,
+        }
     }
 
     fn write_console(&self, bytes: &[u8]) {

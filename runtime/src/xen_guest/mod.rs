@@ -22,8 +22,9 @@ use xen::control::{ShutdownRequest, shutdown_request};
 use xen::{Detected, Hypervisor, Timers};
 
 use self::vif::Vif;
+use crate::counter::Counter;
 use crate::heap::SharedPages;
-use crate::machine::Machine;
+use crate::machine::{Machine, MachineActivity};
 use crate::network::Interfaces;
 use crate::{buffers, console, entropy};
 
@@ -40,6 +41,7 @@ pub(crate) struct Guest {
     name: String,
     /// Xen's time at the guest's start: it counts from the host's.
     start: Duration,
+    halts: Counter,
 }
 
 /// Starts as a guest of the Xen that was detected; `pages` are for what is shared with others.
@@ -56,6 +58,7 @@ pub(crate) fn start(detected: Detected, pages: SharedPages) -> &'static dyn Mach
         machine,
         name: format!("Xen {}.{}", version.major, version.minor),
         start: xen::clock::now(),
+        halts: Counter::new(),
     })
 }
 
@@ -144,6 +147,11 @@ async fn obey_toolstack(store: Store) {
 struct ExecutorTimers;
 
 impl Timers for ExecutorTimers {
+    fn now(&self) -> Duration {
+        let start = GUEST.get().map_or(Duration::ZERO, |guest| guest.start);
+        start.saturating_add(Instant::recent().duration_since_boot())
+    }
+
     fn sleep_until(&self, deadline: Duration) -> Pin<Box<dyn Future<Output = ()>>> {
         let start = GUEST.get().map_or(Duration::ZERO, |guest| guest.start);
         let since_boot = deadline.saturating_sub(start);
@@ -161,15 +169,16 @@ impl Platform for Guest {
     }
 
     fn dispatch_events(&self) -> bool {
-        interrupts::admit();
         self.machine.dispatch_events()
     }
 
     fn idle(&self, deadline: Option<Duration>) {
-        if deadline.is_some_and(|deadline| deadline <= self.now()) {
+        // A deadline that passed raises an event at once.
+        xen::clock::set_timer(deadline.map(|deadline| self.start.saturating_add(deadline)));
+        if self.machine.prepare_to_sleep() {
             return;
         }
-        xen::clock::set_timer(deadline.map(|deadline| self.start.saturating_add(deadline)));
+        self.halts.add();
         interrupts::halt_unless(|| self.machine.events_noted());
     }
 
@@ -197,6 +206,18 @@ impl Platform for Guest {
 impl Machine for Guest {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn activity(&self) -> MachineActivity {
+        let statistics = self.machine.statistics();
+        MachineActivity {
+            halts: self.halts.get(),
+            interrupts: statistics.upcalls,
+            clock_readings: statistics.clock_readings,
+            timers_set: statistics.calls.timers_set,
+            hypercalls: statistics.calls.all,
+            notifications: statistics.calls.events_sent,
+        }
     }
 
     fn describe(&self) {

@@ -42,7 +42,6 @@ fn constants_are_those_of_the_headers() {
         EVTCHNOP_bind_virq => "EVTCHNOP_bind_virq",
         EVTCHNOP_close => "EVTCHNOP_close",
         EVTCHNOP_send => "EVTCHNOP_send",
-        EVTCHNOP_unmask => "EVTCHNOP_unmask",
         VIRQ_TIMER => "VIRQ_TIMER",
         SCHEDOP_shutdown => "SCHEDOP_shutdown",
         SCHEDOP_yield => "SCHEDOP_yield",
@@ -64,7 +63,6 @@ fn constants_are_those_of_the_headers() {
         HVM_PARAM_CONSOLE_EVTCHN => "HVM_PARAM_CONSOLE_EVTCHN",
         CALLBACK_TYPE_VECTOR >> 56 => "HVM_PARAM_CALLBACK_TYPE_VECTOR",
         VCPUOP_SET_SINGLESHOT_TIMER => "VCPUOP_set_singleshot_timer",
-        VCPUOP_STOP_SINGLESHOT_TIMER => "VCPUOP_stop_singleshot_timer",
         GNTTABOP_QUERY_SIZE => "GNTTABOP_query_size",
         GNTTABOP_SET_VERSION => "GNTTABOP_set_version",
         GTF_PERMIT_ACCESS => "GTF_permit_access",
@@ -97,7 +95,6 @@ fn layouts_are_those_of_the_headers() {
         evtchn_bind_virq => "evtchn_bind_virq" { virq => "virq", vcpu => "vcpu", port => "port" },
         evtchn_close => "evtchn_close" { port => "port" },
         evtchn_send => "evtchn_send" { port => "port" },
-        evtchn_unmask => "evtchn_unmask" { port => "port" },
         sched_shutdown => "sched_shutdown" { reason => "reason" },
         shared_info => "shared_info" {
             vcpu_info => "vcpu_info", evtchn_pending => "evtchn_pending",

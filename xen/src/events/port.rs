@@ -25,7 +25,8 @@ impl Port {
         if number >= EVENT_PORTS {
             return Err(refused("an event channel port", Errno::NO_SPACE));
         }
-        if let Some(shared) = SHARED_INFO.get() {
+        let shared = SHARED_INFO.get();
+        if let Some(shared) = shared {
             EVENTS.silence(shared, number);
         }
         let port = Self {
@@ -33,10 +34,10 @@ impl Port {
             number,
             seen: Cell::new(EVENTS.events(number)),
         };
-        match calls.unmask(number) {
-            Ok(()) => Ok(port),
-            Err(errno) => Err(refused("EVTCHNOP_unmask", errno)),
+        if let Some(shared) = shared {
+            EVENTS.open(shared, number);
         }
+        Ok(port)
     }
 }
 

@@ -70,7 +70,7 @@ fn a_masked_port_is_left_alone() {
 }
 
 #[test]
-fn a_storm_interrupts_once_per_turn_and_loses_nothing() {
+fn a_storm_interrupts_once_per_sleep_and_loses_nothing() {
     let (events, shared) = machine();
     let woken = Arc::new(Woken::default());
     let waker = Waker::from(Arc::clone(&woken));
@@ -87,12 +87,47 @@ fn a_storm_interrupts_once_per_turn_and_loses_nothing() {
         assert!(events.dispatch(&shared));
         assert_eq!(woken.0.load(Relaxed), turn);
     }
-    assert_eq!(interrupts, 10);
-    // One counted by the handler, one found by the dispatch that unmasked.
-    assert_eq!(events.events(9), 20);
+    assert_eq!(interrupts, 1);
+    // The run loop found the others, one a turn and the second of the first.
+    assert_eq!(events.events(9), 11);
+    assert!(!events.prepare_to_sleep(&shared));
     // The last event is not left behind.
     assert_eq!(shared.word64(PENDING).load(Relaxed), 0);
     assert_eq!(shared.word64(MASK).load(Relaxed), 0);
+}
+
+#[test]
+fn the_run_loop_needs_no_interrupt() {
+    let (events, shared) = machine();
+    let woken = Arc::new(Woken::default());
+    events.wake_on_event(9, &Waker::from(Arc::clone(&woken)));
+    send(&shared, 9);
+    assert!(events.dispatch(&shared));
+    assert!(!interrupt_is_due(&shared));
+    assert_eq!((events.events(9), woken.0.load(Relaxed)), (1, 1));
+    // Masked, so it raises no upcall; found before the sleep.
+    send(&shared, 9);
+    assert!(!interrupt_is_due(&shared));
+    assert!(events.prepare_to_sleep(&shared));
+    assert!(events.dispatch(&shared));
+    assert!(!events.prepare_to_sleep(&shared));
+    send(&shared, 9);
+    assert!(interrupt_is_due(&shared) && events.prepare_to_sleep(&shared));
+    assert_eq!(events.events(9), 2);
+}
+
+#[test]
+fn a_port_is_opened_with_what_came_before() {
+    let (events, shared) = machine();
+    events.mask_all(&shared);
+    send(&shared, 70);
+    events.silence(&shared, 70);
+    events.open(&shared, 70);
+    assert!(events.prepare_to_sleep(&shared));
+    assert!(events.dispatch(&shared));
+    assert_eq!(events.events(70), 1);
+    send(&shared, 70);
+    assert!(interrupt_is_due(&shared));
 }
 
 #[test]
@@ -125,6 +160,7 @@ fn a_silenced_port_is_neither_dispatched_nor_unmasked() {
     events.note(&shared);
     events.silence(&shared, 70);
     events.dispatch(&shared);
+    assert!(!events.prepare_to_sleep(&shared));
     assert_eq!(woken.0.load(Relaxed), 0);
     assert_eq!(shared.word64(MASK + 8).load(Relaxed), 1 << 6);
     assert_eq!(Arc::strong_count(&woken), 1);

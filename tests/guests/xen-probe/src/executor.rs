@@ -37,7 +37,6 @@ pub(crate) fn run<T>(
     let mut background = pin!(background);
     let mut main = pin!(main);
     loop {
-        interrupts::admit();
         machine.dispatch_events();
         if WOKEN.swap(false, Ordering::Relaxed) {
             let _ = background.as_mut().poll(&mut context);
@@ -51,7 +50,9 @@ pub(crate) fn run<T>(
             continue;
         }
         clock::set_timer(next);
-        interrupts::halt_unless(|| machine.events_noted() || WOKEN.load(Ordering::Relaxed));
+        if !machine.prepare_to_sleep() {
+            interrupts::halt_unless(|| machine.events_noted() || WOKEN.load(Ordering::Relaxed));
+        }
     }
 }
 
