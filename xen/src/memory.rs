@@ -1,5 +1,6 @@
 //! One page of memory that somebody else may write at any moment.
 
+use alloc::vec::Vec;
 use core::arch::asm;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
@@ -73,6 +74,25 @@ impl Frame {
         unsafe { copy(source, into.as_mut_ptr(), into.len()) }
     }
 
+    /// Copies `length` bytes out of the page to the end of `into`, reading each once and
+    /// writing each once.
+    ///
+    /// # Panics
+    /// If the bytes do not all lie in the page.
+    pub(crate) fn append_to(&self, offset: usize, length: usize, into: &mut Vec<u8>) {
+        let source = self.bytes(offset, length);
+        into.reserve(length);
+        let start = into.len();
+        let room = into.spare_capacity_mut().as_mut_ptr().cast();
+        // SAFETY: the source lies in the page; `reserve` made room for `length` bytes after the
+        // vector's own. The page is not part of any Rust object (duty 2 of `new`), so they do
+        // not overlap. Once copied, these bytes are initialised.
+        unsafe {
+            copy(source, room, length);
+            into.set_len(start + length);
+        }
+    }
+
     /// Copies `from` into the page, writing each byte once.
     ///
     /// # Panics
@@ -130,6 +150,10 @@ impl SharedPage for Frame {
 
     fn read(&self, offset: usize, into: &mut [u8]) {
         self.copy_out(offset, into);
+    }
+
+    fn append(&self, offset: usize, length: usize, into: &mut Vec<u8>) {
+        self.append_to(offset, length, into);
     }
 
     fn write(&self, offset: usize, from: &[u8]) {
@@ -244,6 +268,27 @@ mod tests {
         frame.write(4095, &[7]);
         assert_eq!(frame.byte(4095).load(Relaxed), 7);
         frame.write(4096, &[]);
+    }
+
+    #[test]
+    fn bytes_are_appended_behind_what_is_there() {
+        let frame = frame();
+        frame.write(4090, &[1, 2, 3, 4, 5, 6]);
+        let mut bytes = alloc::vec![9];
+        frame.append(4091, 5, &mut bytes);
+        frame.append(4096, 0, &mut bytes);
+        frame.append(4090, 1, &mut bytes);
+        assert_eq!(bytes, [9, 2, 3, 4, 5, 6, 1]);
+        let mut whole = alloc::vec::Vec::new();
+        frame.append(0, 4096, &mut whole);
+        assert_eq!(whole.len(), 4096);
+        assert_eq!(whole[4089..], [0, 1, 2, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    #[should_panic(expected = "4096 bytes at offset 1")]
+    fn appending_from_past_the_end_is_refused() {
+        frame().append(1, 4096, &mut alloc::vec::Vec::new());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! host tests, strictly: what Xen would refuse, the fake refuses too.
 
 use alloc::rc::Rc;
+use alloc::vec::Vec;
 use core::fmt;
 use core::future::Future;
 use core::sync::atomic::{Ordering, fence};
@@ -78,6 +79,17 @@ pub trait SharedPage {
     /// If `offset + into.len() > 4096`.
     fn read(&self, offset: usize, into: &mut [u8]);
 
+    /// Like [`read`](Self::read), putting `length` bytes at the end of `into`. Pages that can
+    /// write into memory that holds nothing yet do so, which saves zeroing it first.
+    ///
+    /// # Panics
+    /// If `offset + length > 4096`.
+    fn append(&self, offset: usize, length: usize, into: &mut Vec<u8>) {
+        let start = into.len();
+        into.resize(start + length, 0);
+        self.read(offset, &mut into[start..]);
+    }
+
     /// Copies `from` into the page, from byte `offset` on. Not ordered: the
     /// [`store`](Self::store) that publishes the bytes comes after it.
     ///
@@ -105,6 +117,10 @@ impl<P: SharedPage + ?Sized> SharedPage for &P {
         (**self).read(offset, into);
     }
 
+    fn append(&self, offset: usize, length: usize, into: &mut Vec<u8>) {
+        (**self).append(offset, length, into);
+    }
+
     fn write(&self, offset: usize, from: &[u8]) {
         (**self).write(offset, from);
     }
@@ -125,6 +141,10 @@ impl<P: SharedPage + ?Sized> SharedPage for Rc<P> {
 
     fn read(&self, offset: usize, into: &mut [u8]) {
         (**self).read(offset, into);
+    }
+
+    fn append(&self, offset: usize, length: usize, into: &mut Vec<u8>) {
+        (**self).append(offset, length, into);
     }
 
     fn write(&self, offset: usize, from: &[u8]) {

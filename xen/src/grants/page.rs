@@ -1,5 +1,7 @@
 //! A granted page, as drivers hold it.
 
+use alloc::vec::Vec;
+
 use xen_proto::hypervisor::{
     Access, DomainId, GrantReference, GrantedPage, ResourceError, SharedPage,
 };
@@ -46,6 +48,10 @@ impl SharedPage for GrantedMemory {
 
     fn read(&self, offset: usize, into: &mut [u8]) {
         self.page().memory().copy_out(offset, into);
+    }
+
+    fn append(&self, offset: usize, length: usize, into: &mut Vec<u8>) {
+        self.page().memory().append_to(offset, length, into);
     }
 
     fn write(&self, offset: usize, from: &[u8]) {
