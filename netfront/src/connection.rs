@@ -11,6 +11,7 @@ use xen_proto::hypervisor::{
 };
 use xen_proto::ring::RingIndex;
 
+use crate::device::Offload;
 use crate::misbehaviour::Misbehaviour;
 use crate::receive::{self, ReceiveQueue};
 use crate::settings::Settings;
@@ -121,15 +122,39 @@ impl<P: EventPort> Ports<P> {
     }
 
     /// Takes what events there are, and arranges to be woken by the next one of each port
-    /// that had none. The number of ports that had one.
-    fn take_events(&self, context: &mut Context<'_>) -> u64 {
+    /// that had none.
+    fn take_events(&self, context: &mut Context<'_>) -> Events {
         match self {
-            Self::Shared(port) => u64::from(port.poll_event(context).is_ready()),
-            Self::Split { transmit, receive } => {
-                u64::from(transmit.poll_event(context).is_ready())
-                    + u64::from(receive.poll_event(context).is_ready())
-            }
+            Self::Shared(port) => Events {
+                any: u64::from(port.poll_event(context).is_ready()),
+                ..Events::default()
+            },
+            Self::Split { transmit, receive } => Events {
+                transmit: u64::from(transmit.poll_event(context).is_ready()),
+                receive: u64::from(receive.poll_event(context).is_ready()),
+                ..Events::default()
+            },
         }
+    }
+}
+
+/// Events taken, by what they can have been for.
+#[derive(Clone, Copy, Default)]
+struct Events {
+    /// Either ring.
+    any: u64,
+    transmit: u64,
+    receive: u64,
+}
+
+impl Events {
+    fn total(self) -> u64 {
+        self.any + self.transmit + self.receive
+    }
+
+    fn count(self, counters: &mut Counters) {
+        counters.events += self.total();
+        counters.transmit_events += self.transmit;
     }
 }
 
@@ -220,19 +245,21 @@ impl<H: Hypervisor> Connection<H> {
     pub(crate) fn summary(&self) -> impl fmt::Display {
         let settings = &self.settings;
         let [a, b, c, d, e, f] = settings.mac;
-        let offload = match (settings.checksum_ipv4, settings.checksum_ipv6) {
+        let versions = |ipv4, ipv6| match (ipv4, ipv6) {
             (true, true) => "IPv4 and IPv6",
             (true, false) => "IPv4",
             (false, true) => "IPv6",
             (false, false) => "none",
         };
+        let checksum = versions(settings.checksum_ipv4, settings.checksum_ipv6);
+        let segmentation = versions(settings.segmentation_ipv4, settings.segmentation_ipv6);
         let ports = match self.ports {
             Ports::Shared(_) => "one event channel",
             Ports::Split { .. } => "two event channels",
         };
         alloc::format!(
             "backend in domain {}, mac {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}, mtu {}, \
-             checksum offload {offload}, {ports}",
+             checksum offload {checksum}, segmentation offload {segmentation}, {ports}",
             self.peer,
             settings.mtu,
         )
@@ -268,13 +295,13 @@ impl<H: Hypervisor> Connection<H> {
     pub(crate) fn transmit(
         &mut self,
         frame: &[u8],
-        device_completes_checksum: bool,
+        offload: Offload,
         counters: &mut Counters,
     ) -> Result<Outcome, Misbehaviour> {
         loop {
             let outcome = self.transmit.transmit(
                 frame,
-                device_completes_checksum,
+                offload,
                 &self.settings,
                 (&self.hypervisor, self.peer),
                 counters,
@@ -306,22 +333,27 @@ impl<H: Hypervisor> Connection<H> {
         counters: &mut Counters,
     ) -> Result<Poll<()>, Misbehaviour> {
         let events = self.ports.take_events(context);
-        counters.events += events;
-        if self.receive.has_responses() {
+        events.count(counters);
+        let received = self.receive.has_responses();
+        // The transmit ring is none of our business before a frame was refused or an event came.
+        let completed = events.any + events.transmit > 0 && self.transmit.has_responses();
+        if !received {
+            counters.spurious_events += events.receive;
+        }
+        if !completed {
+            counters.spurious_events += events.transmit;
+        }
+        if !received && !completed {
+            counters.spurious_events += events.any;
+        }
+        if received || self.transmit.room_appeared(counters)? {
             return Ok(Poll::Ready(()));
         }
-        let completions = self.transmit.has_responses();
-        if self.transmit.room_appeared(counters)? {
-            return Ok(Poll::Ready(()));
-        }
-        if events > 0 {
-            if !completions {
-                counters.spurious_events += events;
-            }
+        if events.total() > 0 {
             // A port that had an event did not note whom to wake by the next one.
             let more = self.ports.take_events(context);
-            if more > 0 {
-                counters.events += more;
+            if more.total() > 0 {
+                more.count(counters);
                 context.waker().wake_by_ref();
             }
         }
@@ -333,7 +365,18 @@ impl<H: Hypervisor> Connection<H> {
     }
 
     /// Grants more pages to receive into if the backend used up most of them.
-    pub(crate) fn grow_under_load(&mut self) -> Result<(), ResourceError> {
+    pub(crate) fn grow_under_load(&mut self) -> Result<bool, ResourceError> {
         self.receive.grow_under_load(&self.hypervisor, self.peer)
+    }
+
+    /// Whether there are pages that a time without load should give back.
+    pub(crate) fn has_grown(&self) -> bool {
+        self.receive.has_grown() || self.transmit.has_grown()
+    }
+
+    /// Gives pages back if there was little load since the last call.
+    pub(crate) fn rest(&mut self, counters: &mut Counters) -> Result<(), Misbehaviour> {
+        self.receive.rest();
+        self.transmit.rest(counters)
     }
 }

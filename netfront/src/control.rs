@@ -30,6 +30,9 @@ const LONGEST_REPORT_INTERVAL: Duration = Duration::from_secs(600);
 const SHORTEST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
+/// How long to look back on when deciding whether to give pages back.
+const REST_INTERVAL: Duration = Duration::from_secs(10);
+
 /// A connection that held this long makes up for the failures before it.
 const GOOD_CONNECTION: Duration = Duration::from_secs(30);
 
@@ -53,6 +56,8 @@ pub struct Control<H: Hypervisor> {
     /// Whom the published rings are for.
     backend: Option<(String, DomainId)>,
     pace: Pace,
+    /// When to see whether a connection that has grown needs its pages.
+    rest_at: Option<Duration>,
 }
 
 /// When to try again, and when to say that it is taking long.
@@ -105,6 +110,7 @@ impl<H: Hypervisor> Control<H> {
             memory: None,
             backend: None,
             pace: Pace::new(now),
+            rest_at: None,
         }
     }
 
@@ -129,6 +135,7 @@ impl<H: Hypervisor> Control<H> {
             self.shared.borrow_mut().backend = seen.backend;
             let action = self.next_action(&seen, &follower);
             if action == Action::Wait {
+                self.let_rest();
                 self.wait(&mut follower).await?;
                 self.report_if_late(&follower).await?;
                 continue;
@@ -241,9 +248,10 @@ impl<H: Hypervisor> Control<H> {
         let mut shared = self.shared.borrow_mut();
         if let Some(connection) = shared.disconnect() {
             log::info!(
-                "{}: disconnected; backend is {}",
+                "{}: disconnected; backend is {}; {}",
                 shared.name,
-                shared.backend
+                shared.backend,
+                shared.counters
             );
             self.pace.disconnected(self.hypervisor.now());
             self.retired = Some(connection);
@@ -261,15 +269,37 @@ impl<H: Hypervisor> Control<H> {
         Ok(())
     }
 
-    /// Waits for a change in xenstore, for the device to break, or for the time to come to try
-    /// again or to report.
+    /// Gives pages back after load: wakes up every [`REST_INTERVAL`] as long as there are any to
+    /// give, and not at all otherwise.
+    fn let_rest(&mut self) {
+        let mut shared = self.shared.borrow_mut();
+        if !shared.has_grown() {
+            self.rest_at = None;
+            shared.rests = false;
+            return;
+        }
+        let now = self.hypervisor.now();
+        match self.rest_at {
+            Some(due) if now < due => return,
+            Some(_) => shared.rest(),
+            None => {}
+        }
+        self.rest_at = shared.has_grown().then_some(now + REST_INTERVAL);
+        shared.rests = self.rest_at.is_some();
+    }
+
+    /// Waits for a change in xenstore, for the device to break or to have grown, or for the time
+    /// to come to try again, to report, or to give pages back.
     async fn wait(&mut self, follower: &mut Follower<H>) -> Result<(), StoreError> {
         let deadline = self
             .pace
-            .deadline(self.frontend.phase(), self.hypervisor.now());
+            .deadline(self.frontend.phase(), self.hypervisor.now())
+            .into_iter()
+            .chain(self.rest_at)
+            .min();
         let mut sleep = deadline.map(|deadline| self.hypervisor.sleep_until(deadline));
         poll_fn(|context| {
-            if self.shared.borrow_mut().poll_broken(context).is_ready() {
+            if self.shared.borrow_mut().poll_control(context).is_ready() {
                 return Poll::Ready(Ok(()));
             }
             if let Some(sleep) = &mut sleep

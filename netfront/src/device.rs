@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::fmt;
 use core::future::poll_fn;
+use core::num::NonZeroU16;
 use core::task::{Context, Poll};
 
 use xen_proto::hypervisor::Hypervisor;
@@ -26,6 +27,31 @@ pub struct ChecksumOffload {
     /// host vouches for them. Fragments of IP packets are the exception: their checksum covers
     /// more than one frame.
     pub receive_verified: bool,
+}
+
+/// Frames longer than the MTU that the device cuts into segments of TCP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SegmentationOffload {
+    /// Over IPv4; only together with [`ChecksumOffload::transmit_ipv4`].
+    pub transmit_ipv4: bool,
+    /// Over IPv6; only together with [`ChecksumOffload::transmit_ipv6`].
+    pub transmit_ipv6: bool,
+}
+
+/// What a frame to send leaves to the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offload {
+    /// Nothing: it is complete.
+    None,
+    /// Its TCP or UDP checksum, whose field may hold anything.
+    Checksum,
+    /// To be cut into segments of TCP, each with headers and a checksum of its own. The frame
+    /// is one IP packet, whose length fields tell the length of the whole, and has at most
+    /// [`MAXIMUM_TRANSMIT_BYTES`](crate::wire::MAXIMUM_TRANSMIT_BYTES).
+    Segments {
+        /// Bytes of payload in each segment but the last.
+        payload: NonZeroU16,
+    },
 }
 
 /// There is no room for a frame now; [`Device::poll_event`] tells when there is.
@@ -96,6 +122,16 @@ impl<H: Hypervisor> Device<H> {
         }
     }
 
+    /// Segmentation work the device does. Changes only while the link is down.
+    pub fn segmentation_offload(&self) -> SegmentationOffload {
+        let shared = self.shared.borrow();
+        let settings = shared.settings.as_ref();
+        SegmentationOffload {
+            transmit_ipv4: settings.is_some_and(|settings| settings.segmentation_ipv4),
+            transmit_ipv6: settings.is_some_and(|settings| settings.segmentation_ipv6),
+        }
+    }
+
     /// Whether frames can flow.
     pub fn link_is_up(&self) -> bool {
         matches!(self.shared.borrow().link, Link::Up(_))
@@ -110,6 +146,9 @@ impl<H: Hypervisor> Device<H> {
 
     /// Takes the next received frame, starting with its Ethernet header, replacing what
     /// `frame` held. False when there is none.
+    ///
+    /// A frame of TCP may be longer than the MTU: several segments that the host put together,
+    /// or never took apart, up to [`MAXIMUM_RECEIVE_BYTES`](crate::wire::MAXIMUM_RECEIVE_BYTES).
     pub fn receive(&mut self, frame: &mut Vec<u8>) -> bool {
         let shared = &mut *self.shared.borrow_mut();
         let Link::Up(connection) = &mut shared.link else {
@@ -124,25 +163,20 @@ impl<H: Hypervisor> Device<H> {
         }
     }
 
-    /// Queues one frame, starting with its Ethernet header. If `device_completes_checksum`,
-    /// its TCP or UDP checksum field may hold anything; otherwise it is complete.
+    /// Queues one frame, starting with its Ethernet header.
     ///
-    /// While the link is down frames are dropped, as are frames that no MTU allows; both are
-    /// counted and `Ok`.
+    /// While the link is down frames are dropped, as are frames that no MTU allows or that
+    /// cannot be cut into segments; all are counted and `Ok`.
     ///
     /// # Errors
     /// [`QueueFull`] when there is no room; the frame was not queued.
-    pub fn transmit(
-        &mut self,
-        frame: &[u8],
-        device_completes_checksum: bool,
-    ) -> Result<(), QueueFull> {
+    pub fn transmit(&mut self, frame: &[u8], offload: Offload) -> Result<(), QueueFull> {
         let shared = &mut *self.shared.borrow_mut();
         let Link::Up(connection) = &mut shared.link else {
             shared.counters.transmit_drops.link_down += 1;
             return Ok(());
         };
-        match connection.transmit(frame, device_completes_checksum, &mut shared.counters) {
+        match connection.transmit(frame, offload, &mut shared.counters) {
             Ok(Outcome::Queued | Outcome::Dropped) => Ok(()),
             Ok(Outcome::Full) => Err(QueueFull),
             Err(misbehaviour) => {
@@ -176,14 +210,17 @@ impl<H: Hypervisor> Device<H> {
         let Link::Up(connection) = &mut shared.link else {
             return Poll::Pending;
         };
-        if let Err(error) = connection.grow_under_load() {
+        let grown = connection.grow_under_load();
+        if let Err(error) = &grown {
             let (pages, _) = connection.page_counts();
             log::info!(
                 "{}: stays at {pages} pages to receive into: {error}",
                 shared.name
             );
         }
-        match connection.poll_event(context, &mut shared.counters) {
+        let readiness = connection.poll_event(context, &mut shared.counters);
+        shared.note_growth();
+        match readiness {
             Ok(readiness) => readiness,
             Err(misbehaviour) => {
                 shared.break_off(misbehaviour);
@@ -208,12 +245,11 @@ impl<H: Hypervisor> Device<H> {
         };
         let problem = shared.last_problem.as_deref().unwrap_or("none");
         alloc::format!(
-            "{}: link {link}, frontend {}, backend {}, {} received, {} transmitted, last problem: {problem}",
+            "{}: link {link}, frontend {}, backend {}, {}, last problem: {problem}",
             self.name,
             statistics.frontend,
             statistics.backend,
-            statistics.counters.received.frames,
-            statistics.counters.transmitted.frames,
+            statistics.counters,
         )
     }
 }

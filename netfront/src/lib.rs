@@ -10,17 +10,27 @@
 //! in the log, a counter; the control task then asks it for a new connection, ever more rarely
 //! the more often this happens.
 //!
+//! # Long packets
+//! A frame of up to 64 KiB goes out as one packet, which the backend cuts into segments of TCP
+//! ([`Offload::Segments`]), over IPv4 and IPv6, where it offers to. In the other direction long
+//! packets are taken whole.
+//!
 //! # Memory
 //! Pages are granted once and reused; no packet costs a grant operation. An interface begins
 //! with 82 pages (two rings, 64 to receive into, 16 to transmit from) and grows only under load, to
-//! at most 514: 256 to receive into, 256 to transmit from. They are kept over reconnects to the same domain and
-//! given back when the device is taken away or its backend moves.
+//! at most 514: 256 to receive into, 256 to transmit from. Some time after the load, the pages above
+//! those of the beginning are given back, the receiving ones as the backend fills them. The
+//! others are kept over reconnects to the same domain, until the device is taken away or its
+//! backend moves.
+//!
+//! A frame received is copied once, out of the shared page into the caller's buffer; a frame
+//! sent once, into the shared page.
 //!
 //! # Testing
 //! With the feature `fake`, `fake::FakeBackend` is a strict backend for host tests.
 //!
 //! # Not done
-//! Segmentation offload, multiple queues, multicast filters, the control ring, `carrier`.
+//! Multiple queues, multicast filters, the control ring, `carrier`.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -49,7 +59,7 @@ use xen_proto::ring::RingIndex;
 use xen_proto::xenstore::{Store, StoreError};
 
 pub use self::control::{CONNECT_TIMEOUT, Control};
-pub use self::device::{ChecksumOffload, Device, QueueFull};
+pub use self::device::{ChecksumOffload, Device, Offload, QueueFull, SegmentationOffload};
 pub use self::misbehaviour::Misbehaviour;
 pub use self::statistics::{Counters, Statistics};
 

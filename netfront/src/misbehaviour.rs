@@ -46,6 +46,8 @@ pub enum Misbehaviour {
     EndlessExtraInfo,
     /// An extra-info descriptor that makes no sense.
     ExtraInfo(ExtraInfoError),
+    /// A second descriptor of how to cut the same packet.
+    RepeatedSegmentation,
     /// The old form of announcing segmentation, which was not asked for.
     SegmentationPrefix,
 }
@@ -83,6 +85,9 @@ impl fmt::Display for Misbehaviour {
                 )
             }
             Self::ExtraInfo(error) => write!(formatter, "received packet has {error}"),
+            Self::RepeatedSegmentation => {
+                write!(formatter, "received packet is to be cut in two ways")
+            }
             Self::SegmentationPrefix => {
                 write!(
                     formatter,

@@ -2,20 +2,20 @@
 
 use alloc::rc::Rc;
 use alloc::vec::Vec;
-use core::mem;
+use core::{array, mem};
 
 use xen_proto::hypervisor::{
     Access, DomainId, GrantedPage, Hypervisor, PAGE_SIZE, ResourceError, SharedPage,
 };
 use xen_proto::ring::{FrontRing, RingIndex};
 
-use crate::checksum::{self, Verdict};
+use crate::checksum::{self, Segment, Transport, Verdict};
 use crate::misbehaviour::Misbehaviour;
 use crate::settings::ETHERNET_HEADER;
 use crate::statistics::Counters;
 use crate::wire::{
-    ExtraInfo, ExtraKind, MAXIMUM_PACKET_BYTES, MAXIMUM_SLOTS_PER_PACKET, RECEIVE_SLOT_BYTES,
-    RING_SLOTS, ReceiveFlags, ReceiveRequest, ReceiveResponse,
+    ExtraInfo, ExtraKind, MAXIMUM_RECEIVE_BYTES, MAXIMUM_SLOTS_PER_PACKET, RECEIVE_SLOT_BYTES,
+    RING_SLOTS, ReceiveFlags, ReceiveRequest, ReceiveResponse, Segmentation,
 };
 
 /// Pages offered at first: 256 KiB, several packets of the largest size.
@@ -24,9 +24,9 @@ pub(crate) const INITIAL_PAGES: usize = 64;
 /// Fewest pages with which it is worth connecting: one packet of the most slots.
 pub(crate) const MINIMUM_PAGES: usize = MAXIMUM_SLOTS_PER_PACKET;
 
-/// Emptied pages are offered again in batches, to write the index and to think about
-/// notifying once for several packets.
-const REFILL_BATCH: usize = 16;
+/// Emptied pages are offered again in batches of at least so many, to write the index and to
+/// think about notifying once for several packets.
+const SMALLEST_BATCH: usize = 16;
 
 /// The receive ring, its pages, and the packet being put together.
 ///
@@ -34,13 +34,14 @@ const REFILL_BATCH: usize = 16;
 /// matched by place, as extra-info descriptors have no id.
 pub(crate) struct ReceiveQueue<H: Hypervisor> {
     ring: FrontRing<Rc<H::Page>, ReceiveRequest, ReceiveResponse>,
-    pages: Vec<H::Page>,
-    /// Which page was offered in each place of the ring.
-    offered: [Option<u16>; RING_SLOTS],
+    /// The page that was offered in each place of the ring.
+    offered: [Option<H::Page>; RING_SLOTS],
     /// Pages that are not offered.
-    free: Vec<u16>,
-    /// How many pages are to be offered: doubles under load.
+    free: Vec<H::Page>,
+    /// How many pages there are to be: doubles under load, halves after it.
     target: usize,
+    /// Most responses that waited at once, since [`rest`](Self::rest).
+    busiest: usize,
     /// No page could be had when it last tried to grow.
     out_of_pages: bool,
     packet: Packet,
@@ -58,6 +59,8 @@ struct Packet {
     extra_follows: bool,
     /// Data follows, after the extra info.
     data_follows: bool,
+    /// It is several segments of TCP.
+    segmentation: Option<Segmentation>,
     /// What is wrong with it, so far.
     flaw: Option<Flaw>,
 }
@@ -73,14 +76,14 @@ enum Flaw {
 
 impl<H: Hypervisor> ReceiveQueue<H> {
     /// Makes a ring in `ring_page` whose positions begin at `start`, and offers `pages`.
-    pub(crate) fn new(ring_page: Rc<H::Page>, pages: Vec<H::Page>, start: RingIndex) -> Self {
-        let count = u16::try_from(pages.len().min(RING_SLOTS)).unwrap_or(0);
+    pub(crate) fn new(ring_page: Rc<H::Page>, mut pages: Vec<H::Page>, start: RingIndex) -> Self {
+        pages.truncate(RING_SLOTS);
         let mut queue = Self {
             ring: FrontRing::starting_at(ring_page, RECEIVE_SLOT_BYTES, start),
-            pages,
-            offered: [None; RING_SLOTS],
-            free: (0..count).rev().collect(),
-            target: usize::from(count),
+            offered: array::from_fn(|_| None),
+            target: pages.len(),
+            free: pages,
+            busiest: 0,
             out_of_pages: false,
             packet: Packet::default(),
         };
@@ -91,12 +94,15 @@ impl<H: Hypervisor> ReceiveQueue<H> {
 
     /// The pages, for the next connection to the same peer.
     pub(crate) fn into_pages(self) -> Vec<H::Page> {
-        self.pages
+        let mut pages = self.free;
+        pages.extend(self.offered.into_iter().flatten());
+        pages
     }
 
     /// Pages granted.
     pub(crate) fn page_count(&self) -> usize {
-        self.pages.len()
+        // A place of the ring that is in use holds a page until its response is taken.
+        self.free.len() + self.ring.in_use() as usize
     }
 
     /// Takes the next frame that is worth handing on, replacing what `frame` held. Frames that
@@ -106,37 +112,51 @@ impl<H: Hypervisor> ReceiveQueue<H> {
         frame: &mut Vec<u8>,
         counters: &mut Counters,
     ) -> Result<bool, Misbehaviour> {
+        // The caller's memory is what is filled, and goes back to it unless a packet is begun.
+        if !self.packet.has_begun() {
+            self.packet.bytes = mem::take(frame);
+            self.packet.bytes.clear();
+        }
         while self.take_slots()? {
             match self.packet.judge(counters) {
                 Ok(()) => {
+                    let is_segmented = self.packet.segmentation.is_some();
+                    counters.received_segmented += u64::from(is_segmented);
+                    *frame = self.packet.end();
                     counters.received.frames += 1;
-                    counters.received.bytes += self.packet.bytes.len() as u64;
-                    mem::swap(frame, &mut self.packet.bytes);
-                    self.packet.reset();
+                    counters.received.bytes += frame.len() as u64;
                     return Ok(true);
                 }
                 Err(flaw) => {
                     count(flaw, counters);
-                    self.packet.reset();
+                    self.packet.bytes = self.packet.end();
+                    self.packet.bytes.clear();
                 }
             }
+        }
+        frame.clear();
+        if !self.packet.has_begun() {
+            *frame = mem::take(&mut self.packet.bytes);
         }
         Ok(false)
     }
 
     /// Whether emptied pages are worth offering again before the queue is drained.
     pub(crate) fn wants_refill(&self) -> bool {
-        self.free.len() >= REFILL_BATCH
+        self.free.len() >= SMALLEST_BATCH.max(self.target / 4)
     }
 
-    /// Offers every free page again. True if the backend asked for an event.
+    /// Offers every free page again, and gives back those that are too many. True if the
+    /// backend asked for an event.
     pub(crate) fn refill(&mut self) -> bool {
+        let surplus = self.page_count().saturating_sub(self.target);
+        self.free.truncate(self.free.len().saturating_sub(surplus));
         while let Some(page) = self.free.pop() {
             let position = self.ring.next_request();
             let place = position.place(RING_SLOTS as u32);
             let request = ReceiveRequest {
                 id: place as u16,
-                grant: self.pages[usize::from(page)].reference(),
+                grant: page.reference(),
             };
             if self.ring.push_request(&request).is_err() {
                 // Never: there are at most as many pages as places.
@@ -148,33 +168,47 @@ impl<H: Hypervisor> ReceiveQueue<H> {
         self.ring.publish_requests()
     }
 
-    /// Doubles the number of pages if the backend had used up most of them before we looked.
-    /// Call it before draining the queue. An error is told once.
+    /// Doubles the number of pages if the backend had used up most of them before we looked;
+    /// true if it did. Call it before draining the queue. An error is told once.
     pub(crate) fn grow_under_load(
         &mut self,
         hypervisor: &H,
         peer: DomainId,
-    ) -> Result<(), ResourceError> {
+    ) -> Result<bool, ResourceError> {
         let waiting = self.ring.waiting_responses().unwrap_or(0) as usize;
+        self.busiest = self.busiest.max(waiting);
         if self.out_of_pages || self.target >= RING_SLOTS || waiting * 4 < self.target * 3 {
-            return Ok(());
+            return Ok(false);
         }
         let target = (self.target * 2).min(RING_SLOTS);
-        while self.pages.len() < target {
+        while self.page_count() < target {
             match hypervisor.share_page(peer, Access::ReadWrite) {
-                Ok(page) => {
-                    self.free.push(self.pages.len() as u16);
-                    self.pages.push(page);
-                }
+                Ok(page) => self.free.push(page),
                 Err(error) => {
                     self.out_of_pages = true;
-                    self.target = self.pages.len();
+                    self.target = self.page_count();
                     return Err(error);
                 }
             }
         }
         self.target = target;
-        Ok(())
+        Ok(true)
+    }
+
+    /// Looks back on a time that began with the last call: if the backend had used up at most a
+    /// quarter of the pages at once, only half of them is to be kept, down to
+    /// [`INITIAL_PAGES`]. A page goes when it comes back filled: until then the backend has it.
+    pub(crate) fn rest(&mut self) {
+        let busiest = mem::take(&mut self.busiest);
+        self.out_of_pages = false;
+        if busiest * 4 <= self.target {
+            self.target = self.target.min((self.target / 2).max(INITIAL_PAGES));
+        }
+    }
+
+    /// Whether there are to be more pages than in the beginning.
+    pub(crate) fn has_grown(&self) -> bool {
+        self.target > INITIAL_PAGES
     }
 
     /// Whether responses wait that have not been looked at. An impossible number counts as
@@ -207,21 +241,22 @@ impl<H: Hypervisor> ReceiveQueue<H> {
                     found: ReceiveResponse::from_bytes(&slot).id,
                 });
             };
-            // Whatever the slot says, the page is ours again.
-            self.free.push(page);
-            if self.packet.extra_follows {
-                self.packet.add_extra(&slot)?;
+            let added = if self.packet.extra_follows {
+                self.packet.add_extra(&slot)
             } else {
                 let response = ReceiveResponse::from_bytes(&slot);
-                if usize::from(response.id) != place {
-                    return Err(Misbehaviour::ReceiveId {
+                if usize::from(response.id) == place {
+                    self.packet.add_fragment(&response, &page)
+                } else {
+                    Err(Misbehaviour::ReceiveId {
                         expected: place as u16,
                         found: response.id,
-                    });
+                    })
                 }
-                self.packet
-                    .add_fragment(&response, &self.pages[usize::from(page)])?;
-            }
+            };
+            // Whatever the slot says, the page is ours again.
+            self.free.push(page);
+            added?;
             if self.packet.is_whole() {
                 return Ok(true);
             }
@@ -259,9 +294,7 @@ impl Packet {
             });
         }
         if self.flaw.is_none() {
-            let at = self.bytes.len();
-            self.bytes.resize(at + usize::from(length), 0);
-            page.read(offset, &mut self.bytes[at..]);
+            page.append(offset, usize::from(length), &mut self.bytes);
         }
         Ok(())
     }
@@ -272,8 +305,10 @@ impl Packet {
             return Err(Misbehaviour::EndlessExtraInfo);
         }
         let extra = ExtraInfo::from_bytes(slot).map_err(Misbehaviour::ExtraInfo)?;
-        if matches!(extra.kind, ExtraKind::Segmentation { .. }) {
-            self.flaw = Some(Flaw::Segmentation);
+        if let ExtraKind::Segmentation(segmentation) = extra.kind
+            && self.segmentation.replace(segmentation).is_some()
+        {
+            return Err(Misbehaviour::RepeatedSegmentation);
         }
         self.extra_follows = extra.more;
         Ok(())
@@ -288,8 +323,13 @@ impl Packet {
         if let Some(flaw) = self.flaw {
             return Err(flaw);
         }
-        if self.bytes.len() < ETHERNET_HEADER || self.bytes.len() > MAXIMUM_PACKET_BYTES {
+        if self.bytes.len() < ETHERNET_HEADER || self.bytes.len() > MAXIMUM_RECEIVE_BYTES {
             return Err(Flaw::Size);
+        }
+        if let Some(segmentation) = self.segmentation
+            && !is_whole_tcp(&self.bytes, segmentation)
+        {
+            return Err(Flaw::Segmentation);
         }
         let flags = self.first.unwrap_or_default();
         if flags.contains(ReceiveFlags::CHECKSUM_BLANK) {
@@ -307,15 +347,25 @@ impl Packet {
         Ok(())
     }
 
-    /// Ready for the next packet, keeping the buffer.
-    fn reset(&mut self) {
-        let mut bytes = mem::take(&mut self.bytes);
-        bytes.clear();
-        *self = Self {
-            bytes,
-            ..Self::default()
-        };
+    /// Whether slots of it have been seen.
+    fn has_begun(&self) -> bool {
+        self.fragments > 0
     }
+
+    /// Its bytes; ready for the next packet.
+    fn end(&mut self) -> Vec<u8> {
+        mem::take(self).bytes
+    }
+}
+
+/// Whether `frame` is one packet of TCP over the right IP version, with nothing behind it: all
+/// that can be several segments.
+fn is_whole_tcp(frame: &[u8], segmentation: Segmentation) -> bool {
+    Segment::locate(frame).is_ok_and(|segment| {
+        segment.transport == Transport::Tcp
+            && segment.ip_version == segmentation.ip_version
+            && segment.range.end == frame.len()
+    })
 }
 
 fn count(flaw: Flaw, counters: &mut Counters) {

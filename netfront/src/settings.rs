@@ -18,7 +18,7 @@ pub const MINIMUM_MTU: usize = 68;
 pub const ETHERNET_HEADER: usize = 14;
 
 /// Largest MTU whose frames a transmit request can name, in bytes.
-pub const MAXIMUM_MTU: usize = crate::wire::MAXIMUM_PACKET_BYTES - ETHERNET_HEADER;
+pub const MAXIMUM_MTU: usize = crate::wire::MAXIMUM_TRANSMIT_BYTES - ETHERNET_HEADER;
 
 /// Longest text of an assigned address that is passed on, in bytes: room for several IPv6
 /// addresses.
@@ -46,6 +46,10 @@ pub struct Nodes {
     pub no_checksum_offload: Option<String>,
     /// Backend's `feature-ipv6-csum-offload`.
     pub ipv6_checksum_offload: Option<String>,
+    /// Backend's `feature-gso-tcpv4`.
+    pub ipv4_segmentation: Option<String>,
+    /// Backend's `feature-gso-tcpv6`.
+    pub ipv6_segmentation: Option<String>,
 }
 
 /// What an interface is to be, after negotiation.
@@ -65,6 +69,11 @@ pub struct Settings {
     pub checksum_ipv4: bool,
     /// The backend completes TCP and UDP checksums over IPv6.
     pub checksum_ipv6: bool,
+    /// The backend cuts long packets of TCP over IPv4 into segments. Only with
+    /// `scatter_gather` and `checksum_ipv4`.
+    pub segmentation_ipv4: bool,
+    /// The same over IPv6, only with `scatter_gather` and `checksum_ipv6`.
+    pub segmentation_ipv6: bool,
 }
 
 impl Settings {
@@ -100,6 +109,13 @@ impl Settings {
             &nodes.ipv6_checksum_offload,
             false,
         );
+        // A segment takes several pages and a checksum of its own.
+        let segmentation_ipv4 = flag("feature-gso-tcpv4", &nodes.ipv4_segmentation, false)
+            && scatter_gather
+            && checksum_ipv4;
+        let segmentation_ipv6 = flag("feature-gso-tcpv6", &nodes.ipv6_segmentation, false)
+            && scatter_gather
+            && checksum_ipv6;
         let mtu = match nodes.mtu.as_deref().map(parse_mtu) {
             None => DEFAULT_MTU,
             Some(Ok(mtu)) if mtu > DEFAULT_MTU && !scatter_gather => {
@@ -132,6 +148,8 @@ impl Settings {
             split_event_channels,
             checksum_ipv4,
             checksum_ipv6,
+            segmentation_ipv4,
+            segmentation_ipv6,
         };
         Ok((settings, complaints))
     }
@@ -272,6 +290,8 @@ mod tests {
                 split_event_channels: false,
                 checksum_ipv4: true,
                 checksum_ipv6: false,
+                segmentation_ipv4: false,
+                segmentation_ipv6: false,
             }
         );
         assert!(complaints.is_empty());
@@ -288,6 +308,8 @@ mod tests {
             split_event_channels: text("1"),
             no_checksum_offload: text("1"),
             ipv6_checksum_offload: text("1"),
+            ipv4_segmentation: text("1"),
+            ipv6_segmentation: text("1"),
         };
         let (settings, complaints) = Settings::negotiate(&nodes).unwrap();
         assert_eq!(settings.mac, [0xaa, 0xbb, 0x0c, 0, 0, 0xff]);
@@ -295,7 +317,46 @@ mod tests {
         assert_eq!(settings.assigned_address.as_deref(), Some("10.0.0.2"));
         assert!(settings.scatter_gather && settings.split_event_channels);
         assert!(!settings.checksum_ipv4 && settings.checksum_ipv6);
+        assert!(!settings.segmentation_ipv4 && settings.segmentation_ipv6);
         assert!(complaints.is_empty());
+    }
+
+    #[test]
+    fn segmentation_needs_pages_and_checksums() {
+        let everything = Nodes {
+            scatter_gather: text("1"),
+            ipv6_checksum_offload: text("1"),
+            ipv4_segmentation: text("1"),
+            ipv6_segmentation: text("1"),
+            ..nodes()
+        };
+        let offered = |nodes: &Nodes| {
+            let (settings, _) = Settings::negotiate(nodes).unwrap();
+            (settings.segmentation_ipv4, settings.segmentation_ipv6)
+        };
+        assert_eq!(offered(&everything), (true, true));
+        let without = |change: fn(&mut Nodes)| {
+            let mut nodes = everything.clone();
+            change(&mut nodes);
+            offered(&nodes)
+        };
+        assert_eq!(without(|nodes| nodes.scatter_gather = None), (false, false));
+        assert_eq!(
+            without(|nodes| nodes.no_checksum_offload = text("1")),
+            (false, true)
+        );
+        assert_eq!(
+            without(|nodes| nodes.ipv6_checksum_offload = None),
+            (true, false)
+        );
+        assert_eq!(
+            without(|nodes| nodes.ipv4_segmentation = text("0")),
+            (false, true)
+        );
+        assert_eq!(
+            without(|nodes| nodes.ipv6_segmentation = text("yes")),
+            (true, false)
+        );
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub(crate) struct Shared<H: Hypervisor> {
     pub(crate) backend: State,
     /// Why there is no connection, or was none before this one.
     pub(crate) last_problem: Option<String>,
+    /// The control task lets the connection rest in time.
+    pub(crate) rests: bool,
     /// The device has not been told yet that the link or the settings changed.
     changed: bool,
     device: Option<Waker>,
@@ -60,6 +62,7 @@ impl<H: Hypervisor> Shared<H> {
             frontend: State::Initialising,
             backend: State::Unknown,
             last_problem: None,
+            rests: false,
             changed: false,
             device: None,
             control: None,
@@ -152,10 +155,32 @@ impl<H: Hypervisor> Shared<H> {
         }
     }
 
-    /// Ready while the connection is broken.
-    pub(crate) fn poll_broken(&mut self, context: &Context<'_>) -> Poll<()> {
+    /// The connection has more pages than it began with.
+    pub(crate) fn has_grown(&self) -> bool {
+        matches!(&self.link, Link::Up(connection) if connection.has_grown())
+    }
+
+    /// Lets the control task know if the connection has grown.
+    pub(crate) fn note_growth(&mut self) {
+        if !self.rests && self.has_grown() {
+            wake(&mut self.control);
+        }
+    }
+
+    /// Lets a connection give pages back that it had little use for since the last call.
+    pub(crate) fn rest(&mut self) {
+        if let Link::Up(connection) = &mut self.link
+            && let Err(misbehaviour) = connection.rest(&mut self.counters)
+        {
+            self.break_off(misbehaviour);
+        }
+    }
+
+    /// Ready while the connection is broken, or has grown and nobody sees to it that it
+    /// [rests](Self::rest) in time.
+    pub(crate) fn poll_control(&mut self, context: &Context<'_>) -> Poll<()> {
         note(&mut self.control, context);
-        if self.is_broken() {
+        if self.is_broken() || (!self.rests && self.has_grown()) {
             Poll::Ready(())
         } else {
             Poll::Pending

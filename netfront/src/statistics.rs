@@ -1,5 +1,7 @@
 //! What an interface counted and where it stands.
 
+use core::fmt;
+
 use xen_proto::xenbus::State;
 
 /// Frames and bytes of one direction.
@@ -20,7 +22,7 @@ pub struct ReceiveDrops {
     pub error: u64,
     /// Shorter than an Ethernet header, or longer than any frame.
     pub size: u64,
-    /// A packet to be segmented, which was not asked for.
+    /// Said to be several segments of TCP, and not one whole packet of that.
     pub segmentation: u64,
 }
 
@@ -31,6 +33,8 @@ pub struct TransmitDrops {
     pub link_down: u64,
     /// Shorter than an Ethernet header, or longer than the MTU allows.
     pub size: u64,
+    /// To be cut into segments, which the backend cannot, or cannot with this packet.
+    pub segmentation: u64,
     /// No page was left to put the frame in.
     pub memory: u64,
     /// Slots that the backend answered with an error, or with "dropped".
@@ -52,11 +56,18 @@ pub struct Counters {
     pub verified: u64,
     /// Frames that came with a blank checksum, for which the backend vouches.
     pub blank: u64,
+    /// Frames received that are several segments of TCP.
+    pub received_segmented: u64,
+    /// Frames sent that the backend was to cut into segments of TCP.
+    pub transmitted_segmented: u64,
     /// Times the queue was full.
     pub queue_full: u64,
     /// Events from the backend.
     pub events: u64,
-    /// Events that announced nothing.
+    /// Those among the events that can only have been for the transmit ring: with one event
+    /// channel for both, none.
+    pub transmit_events: u64,
+    /// Events after which nothing was found that had not been seen before.
     pub spurious_events: u64,
     /// Events sent to the backend.
     pub notifications: u64,
@@ -66,6 +77,42 @@ pub struct Counters {
     pub broken: u32,
     /// Attempts to connect that failed or timed out.
     pub failed_attempts: u32,
+}
+
+impl ReceiveDrops {
+    fn total(&self) -> u64 {
+        self.checksum + self.error + self.size + self.segmentation
+    }
+}
+
+impl TransmitDrops {
+    fn total(&self) -> u64 {
+        self.link_down + self.size + self.segmentation + self.memory + self.refused
+    }
+}
+
+/// One line for people, of what tells how well frames flow.
+impl fmt::Display for Counters {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "received {} frames ({} segmented, {} dropped) {} bytes, \
+             transmitted {} frames ({} segmented, {} dropped) {} bytes, \
+             {} events ({} spurious), {} notifications, {} times full",
+            self.received.frames,
+            self.received_segmented,
+            self.receive_drops.total(),
+            self.received.bytes,
+            self.transmitted.frames,
+            self.transmitted_segmented,
+            self.transmit_drops.total(),
+            self.transmitted.bytes,
+            self.events,
+            self.spurious_events,
+            self.notifications,
+            self.queue_full,
+        )
+    }
 }
 
 /// A picture of an interface at one moment.

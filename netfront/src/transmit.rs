@@ -6,30 +6,46 @@ use alloc::vec::Vec;
 use xen_proto::hypervisor::{Access, DomainId, GrantedPage, Hypervisor, PAGE_SIZE, SharedPage};
 use xen_proto::ring::{FrontRing, RingIndex};
 
-use crate::checksum::{IpVersion, Segment};
+use crate::device::Offload;
 use crate::misbehaviour::Misbehaviour;
-use crate::settings::{ETHERNET_HEADER, Settings};
+use crate::settings::Settings;
 use crate::statistics::Counters;
 use crate::wire::{
-    MAXIMUM_PACKET_BYTES, RING_SLOTS, TRANSMIT_SLOT_BYTES, TransmitFlags, TransmitRequest,
+    MAXIMUM_TRANSMIT_BYTES, RING_SLOTS, TRANSMIT_SLOT_BYTES, TransmitFlags, TransmitRequest,
     TransmitResponse, TransmitStatus,
 };
 
+mod plan;
+
+use plan::Plan;
+
 /// Pages to begin with: as many as the largest frame takes.
-pub(crate) const INITIAL_PAGES: usize = MAXIMUM_PACKET_BYTES.div_ceil(PAGE_SIZE);
+pub(crate) const INITIAL_PAGES: usize = MAXIMUM_TRANSMIT_BYTES.div_ceil(PAGE_SIZE);
 
 /// The transmit ring and its pages, which grow in number when none is free and are reused: a
 /// page's index is its id on the wire.
 ///
 /// A page is either in `free` or in flight, never both: a response for a page that is not in
-/// flight is the backend's misbehaviour.
+/// flight is the backend's misbehaviour. Descriptors have no id and are only counted.
 pub(crate) struct TransmitQueue<H: Hypervisor> {
     ring: FrontRing<Rc<H::Page>, TransmitRequest, TransmitResponse>,
     pages: Vec<H::Page>,
     in_flight: [bool; RING_SLOTS],
     free: Vec<u16>,
-    /// Slots of a frame that was refused: an event is due once it fits.
-    refused: Option<usize>,
+    /// Descriptors in the ring that were not answered.
+    descriptors: usize,
+    /// What a frame that was refused takes: an event is due once it fits.
+    refused: Option<Needs>,
+    /// Most pages that were in flight or wanted at once when that was last counted, since
+    /// [`rest`](Self::rest).
+    busiest: usize,
+}
+
+/// What a frame takes.
+#[derive(Clone, Copy)]
+struct Needs {
+    pages: usize,
+    slots: usize,
 }
 
 /// What became of a frame given to [`TransmitQueue::transmit`].
@@ -43,13 +59,6 @@ pub(crate) enum Outcome {
     Dropped,
 }
 
-/// What to write into a frame's checksum field, and what to tell the backend.
-struct ChecksumPlan {
-    flags: TransmitFlags,
-    /// Byte offset of the field in the frame, and its new value.
-    field: Option<(usize, u16)>,
-}
-
 impl<H: Hypervisor> TransmitQueue<H> {
     /// Makes a ring in `ring_page` whose positions begin at `start`, with `pages` to use.
     pub(crate) fn new(ring_page: Rc<H::Page>, pages: Vec<H::Page>, start: RingIndex) -> Self {
@@ -59,7 +68,9 @@ impl<H: Hypervisor> TransmitQueue<H> {
             pages,
             in_flight: [false; RING_SLOTS],
             free: (0..count).rev().collect(),
+            descriptors: 0,
             refused: None,
+            busiest: 0,
         }
     }
 
@@ -78,38 +89,42 @@ impl<H: Hypervisor> TransmitQueue<H> {
     pub(crate) fn transmit(
         &mut self,
         frame: &[u8],
-        device_completes_checksum: bool,
+        offload: Offload,
         settings: &Settings,
         grants: (&H, DomainId),
         counters: &mut Counters,
     ) -> Result<Outcome, Misbehaviour> {
-        let largest = (settings.mtu + ETHERNET_HEADER).min(MAXIMUM_PACKET_BYTES);
-        if frame.len() < ETHERNET_HEADER || frame.len() > largest {
-            counters.transmit_drops.size += 1;
-            return Ok(Outcome::Dropped);
-        }
-        let slots = frame.len().div_ceil(PAGE_SIZE);
-        if !self.has_room(slots) {
+        let plan = match Plan::new(frame, offload, settings) {
+            Ok(plan) => plan,
+            Err(flaw) => {
+                flaw.count(counters);
+                return Ok(Outcome::Dropped);
+            }
+        };
+        let pages = frame.len().div_ceil(PAGE_SIZE);
+        let needs = Needs {
+            pages,
+            slots: pages + usize::from(plan.segmentation.is_some()),
+        };
+        if !self.has_room(needs) {
             self.reap(counters)?;
-            self.grow(slots, grants);
+            let wanted = self.pages.len() - self.free.len() + pages;
+            self.busiest = self.busiest.max(wanted);
+            self.grow(pages, grants);
         }
-        if !self.has_room(slots) {
-            if self.pages.len() < slots {
+        if !self.has_room(needs) {
+            if self.pages.len() < needs.pages {
                 // Completions would not help: there are too few pages altogether.
                 counters.transmit_drops.memory += 1;
                 return Ok(Outcome::Dropped);
             }
-            self.refused = Some(slots);
+            self.refused = Some(needs);
             return Ok(Outcome::Full);
         }
-        let plan = if device_completes_checksum {
-            ChecksumPlan::for_device(frame, settings)
-        } else {
-            ChecksumPlan::complete()
-        };
         self.queue(frame, &plan);
         counters.transmitted.frames += 1;
         counters.transmitted.bytes += frame.len() as u64;
+        counters.transmitted_segmented += u64::from(plan.segmentation.is_some());
         Ok(Outcome::Queued)
     }
 
@@ -121,14 +136,14 @@ impl<H: Hypervisor> TransmitQueue<H> {
     /// Whether a frame was refused that fits now. If one was refused that does not, arranges
     /// for an event once a good part of what is in flight completed.
     pub(crate) fn room_appeared(&mut self, counters: &mut Counters) -> Result<bool, Misbehaviour> {
-        let Some(slots) = self.refused else {
+        let Some(needs) = self.refused else {
             return Ok(false);
         };
         loop {
-            if !self.has_room(slots) {
+            if !self.has_room(needs) {
                 self.reap(counters)?;
             }
-            if self.has_room(slots) {
+            if self.has_room(needs) {
                 self.refused = None;
                 return Ok(true);
             }
@@ -145,8 +160,37 @@ impl<H: Hypervisor> TransmitQueue<H> {
         self.ring.waiting_responses() != Ok(0)
     }
 
-    fn has_room(&self, slots: usize) -> bool {
-        self.free.len() >= slots && self.ring.free_requests() as usize >= slots
+    /// Whether there are more pages than in the beginning.
+    pub(crate) fn has_grown(&self) -> bool {
+        self.pages.len() > INITIAL_PAGES
+    }
+
+    /// Looks back on a time that began with the last call: if at most a quarter of the pages
+    /// was in use at once, gives up to half of them back, down to [`INITIAL_PAGES`].
+    pub(crate) fn rest(&mut self, counters: &mut Counters) -> Result<(), Misbehaviour> {
+        self.reap(counters)?;
+        let busiest = core::mem::take(&mut self.busiest);
+        let count = self.pages.len();
+        if count <= INITIAL_PAGES || busiest * 4 > count {
+            return Ok(());
+        }
+        let fewest = (count / 2).max(INITIAL_PAGES);
+        // Those with the highest ids go, as far as the backend has none of them.
+        self.free.sort_unstable_by(|left, right| right.cmp(left));
+        let descending = (fewest..count).rev();
+        let surplus = self
+            .free
+            .iter()
+            .zip(descending)
+            .take_while(|&(&id, last)| usize::from(id) == last)
+            .count();
+        self.free.drain(..surplus);
+        self.pages.truncate(count - surplus);
+        Ok(())
+    }
+
+    fn has_room(&self, needs: Needs) -> bool {
+        self.free.len() >= needs.pages && self.ring.free_requests() as usize >= needs.slots
     }
 
     /// Takes back every page that the backend is done with: the only place that does.
@@ -156,6 +200,11 @@ impl<H: Hypervisor> TransmitQueue<H> {
             .pop_response()
             .map_err(Misbehaviour::TransmitRing)?
         {
+            if response.status == TransmitStatus::Null && self.descriptors > 0 {
+                // The answer to a descriptor. Linux leaves in its id what was there before.
+                self.descriptors -= 1;
+                continue;
+            }
             let id = response.id;
             match self.in_flight.get_mut(usize::from(id)) {
                 Some(in_flight) if *in_flight => *in_flight = false,
@@ -166,7 +215,6 @@ impl<H: Hypervisor> TransmitQueue<H> {
                 TransmitStatus::Error | TransmitStatus::Dropped => {
                     counters.transmit_drops.refused += 1;
                 }
-                // We send no extra info, to which alone "null" is an answer.
                 TransmitStatus::Null | TransmitStatus::Unknown(_) => {
                     return Err(Misbehaviour::TransmitStatus {
                         id,
@@ -179,9 +227,9 @@ impl<H: Hypervisor> TransmitQueue<H> {
         Ok(())
     }
 
-    /// Grants pages until `slots` are free, as far as there are any.
-    fn grow(&mut self, slots: usize, (hypervisor, peer): (&H, DomainId)) {
-        while self.free.len() < slots && self.pages.len() < RING_SLOTS {
+    /// Grants pages until `count` are free, as far as there are any.
+    fn grow(&mut self, count: usize, (hypervisor, peer): (&H, DomainId)) {
+        while self.free.len() < count && self.pages.len() < RING_SLOTS {
             let Ok(page) = hypervisor.share_page(peer, Access::ReadOnly) else {
                 return;
             };
@@ -191,7 +239,7 @@ impl<H: Hypervisor> TransmitQueue<H> {
     }
 
     /// Puts a frame into the ring; there is room for it.
-    fn queue(&mut self, frame: &[u8], plan: &ChecksumPlan) {
+    fn queue(&mut self, frame: &[u8], plan: &Plan) {
         let last = frame.len().div_ceil(PAGE_SIZE) - 1;
         for (index, chunk) in frame.chunks(PAGE_SIZE).enumerate() {
             let Some(id) = self.free.pop() else {
@@ -212,7 +260,7 @@ impl<H: Hypervisor> TransmitQueue<H> {
                 TransmitFlags::empty()
             };
             flags.set(TransmitFlags::MORE_DATA, index != last);
-            // The first slot tells the size of the whole; both fit, see `transmit`.
+            // The first slot tells the size of the whole; both fit, see `Plan::new`.
             let size = if first { frame.len() } else { chunk.len() };
             let request = TransmitRequest {
                 grant: page.reference(),
@@ -226,38 +274,12 @@ impl<H: Hypervisor> TransmitQueue<H> {
                 return;
             }
             self.in_flight[usize::from(id)] = true;
-        }
-    }
-}
-
-impl ChecksumPlan {
-    /// The frame has all its checksums.
-    fn complete() -> Self {
-        Self {
-            flags: TransmitFlags::empty(),
-            field: None,
-        }
-    }
-
-    /// Leaves the checksum to the backend where it can complete it, else completes it here.
-    fn for_device(frame: &[u8], settings: &Settings) -> Self {
-        let Ok(segment) = Segment::locate(frame) else {
-            return Self::complete();
-        };
-        let offered = match segment.ip_version {
-            IpVersion::V4 => settings.checksum_ipv4,
-            IpVersion::V6 => settings.checksum_ipv6,
-        };
-        // Backends sum from the transport header to the end of the frame: not if more follows.
-        if offered && segment.range.end == frame.len() {
-            return Self {
-                flags: TransmitFlags::CHECKSUM_BLANK | TransmitFlags::DATA_VALIDATED,
-                field: Some((segment.field, segment.pseudo_header_sum())),
-            };
-        }
-        Self {
-            flags: TransmitFlags::empty(),
-            field: Some((segment.field, segment.checksum(frame))),
+            if let Some(descriptor) = plan.descriptor().filter(|_| first) {
+                if self.ring.push_raw(&descriptor).is_err() {
+                    return;
+                }
+                self.descriptors += 1;
+            }
         }
     }
 }

@@ -1,13 +1,17 @@
 //! What travels in the two rings, as bytes and as values (`xen/include/public/io/netif.h`).
 //!
 //! Flags mean different things in each direction, so they are different types. Lengths of
-//! received data stay signed until they are checked. The golden bytes in the tests come from
-//! Xen's own header, by `tests/golden/netif.c`.
+//! received data stay signed until they are checked. The tests hold all of it against
+//! [`xen_proto::vectors`], which Xen's own header made.
 
 use core::fmt;
+use core::num::NonZeroU16;
 
 use xen_proto::hypervisor::GrantReference;
 use xen_proto::ring::Slot;
+
+use crate::checksum::IpVersion;
+use crate::settings::ETHERNET_HEADER;
 
 /// Bytes of one slot in the transmit ring (`union netif_tx_sring_entry`).
 pub const TRANSMIT_SLOT_BYTES: usize = 12;
@@ -22,7 +26,11 @@ pub const RING_SLOTS: usize = 256;
 pub const MAXIMUM_SLOTS_PER_PACKET: usize = 18;
 
 /// Largest packet a transmit request can name, in bytes (`XEN_NETIF_MAX_TX_SIZE`).
-pub const MAXIMUM_PACKET_BYTES: usize = 0xffff;
+pub const MAXIMUM_TRANSMIT_BYTES: usize = 0xffff;
+
+/// Largest packet there is, in bytes: IP's, with its Ethernet header. Backends send it, with
+/// segments put together, though no transmit request could name it.
+pub const MAXIMUM_RECEIVE_BYTES: usize = 0xffff + ETHERNET_HEADER;
 
 bitflags::bitflags! {
     /// Flags of a transmit request (`NETTXF_*`).
@@ -224,25 +232,20 @@ impl ReceiveResponse {
     }
 }
 
-/// How a large packet is to be cut (`XEN_NETIF_GSO_TYPE_*`).
+/// How a large packet is to be cut into segments of TCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SegmentationKind {
-    /// Into TCP segments over IPv4.
-    Tcp4,
-    /// Into TCP segments over IPv6.
-    Tcp6,
+pub struct Segmentation {
+    /// The IP version below TCP (`XEN_NETIF_GSO_TYPE_*`).
+    pub ip_version: IpVersion,
+    /// Payload of each segment but the last, in bytes.
+    pub segment_bytes: NonZeroU16,
 }
 
 /// What an [`ExtraInfo`] says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExtraKind {
     /// The packet is larger than a segment (`XEN_NETIF_EXTRA_TYPE_GSO`).
-    Segmentation {
-        /// Which protocol it carries.
-        kind: SegmentationKind,
-        /// Payload of a segment, in bytes; never 0.
-        segment_bytes: u16,
-    },
+    Segmentation(Segmentation),
     /// Something we did not ask for and may ignore: a multicast list entry, a hash value, the
     /// room that Linux leaves for XDP. Holds the type number.
     Ignored(u8),
@@ -262,7 +265,7 @@ impl ExtraInfo {
     /// among them. A packet carries each at most once.
     pub const KINDS: usize = 5;
 
-    /// Reads a slot of the receive ring.
+    /// Reads a slot of the receive ring, or the start of one of the transmit ring.
     ///
     /// # Errors
     /// [`ExtraInfoError`] for a descriptor that no conforming backend writes.
@@ -270,18 +273,17 @@ impl ExtraInfo {
         let kind = match bytes[0] {
             EXTRA_TYPE_SEGMENTATION => {
                 let segment_bytes = u16_at(bytes, 2);
-                if segment_bytes == 0 {
-                    return Err(ExtraInfoError::SegmentSizeZero);
-                }
-                let kind = match bytes[4] {
-                    1 => SegmentationKind::Tcp4,
-                    2 => SegmentationKind::Tcp6,
+                let segment_bytes =
+                    NonZeroU16::new(segment_bytes).ok_or(ExtraInfoError::SegmentSizeZero)?;
+                let ip_version = match bytes[4] {
+                    SEGMENTATION_TCP_IPV4 => IpVersion::V4,
+                    SEGMENTATION_TCP_IPV6 => IpVersion::V6,
                     other => return Err(ExtraInfoError::UnknownSegmentation(other)),
                 };
-                ExtraKind::Segmentation {
-                    kind,
+                ExtraKind::Segmentation(Segmentation {
+                    ip_version,
                     segment_bytes,
-                }
+                })
             }
             other @ 2..=5 => ExtraKind::Ignored(other),
             other => return Err(ExtraInfoError::UnknownType(other)),
@@ -292,19 +294,16 @@ impl ExtraInfo {
         })
     }
 
-    /// The bytes of a slot of the receive ring; what an ignored type carries is zero.
+    /// The bytes of a slot of the receive ring, and the first of one of the transmit ring; what an ignored type carries is zero.
     pub fn to_bytes(self) -> [u8; RECEIVE_SLOT_BYTES] {
         let mut bytes = [0; RECEIVE_SLOT_BYTES];
         match self.kind {
-            ExtraKind::Segmentation {
-                kind,
-                segment_bytes,
-            } => {
+            ExtraKind::Segmentation(segmentation) => {
                 bytes[0] = EXTRA_TYPE_SEGMENTATION;
-                bytes[2..4].copy_from_slice(&segment_bytes.to_le_bytes());
-                bytes[4] = match kind {
-                    SegmentationKind::Tcp4 => 1,
-                    SegmentationKind::Tcp6 => 2,
+                bytes[2..4].copy_from_slice(&segmentation.segment_bytes.get().to_le_bytes());
+                bytes[4] = match segmentation.ip_version {
+                    IpVersion::V4 => SEGMENTATION_TCP_IPV4,
+                    IpVersion::V6 => SEGMENTATION_TCP_IPV6,
                 };
             }
             ExtraKind::Ignored(number) => bytes[0] = number,
@@ -318,6 +317,8 @@ impl ExtraInfo {
 
 const EXTRA_TYPE_SEGMENTATION: u8 = 1;
 const EXTRA_FLAG_MORE: u8 = 1;
+const SEGMENTATION_TCP_IPV4: u8 = 1;
+const SEGMENTATION_TCP_IPV6: u8 = 2;
 
 /// An extra-info descriptor that makes no sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -86,11 +86,10 @@ impl Frame {
         let room = into.spare_capacity_mut().as_mut_ptr().cast();
         // SAFETY: the source lies in the page; `reserve` made room for `length` bytes after the
         // vector's own. The page is not part of any Rust object (duty 2 of `new`), so they do
-        // not overlap. Once copied, these bytes are initialised.
-        unsafe {
-            copy(source, room, length);
-            into.set_len(start + length);
-        }
+        // not overlap.
+        unsafe { copy(source, room, length) };
+        // SAFETY: the capacity was reserved, and the copy initialised the bytes.
+        unsafe { into.set_len(start + length) };
     }
 
     /// Copies `from` into the page, writing each byte once.

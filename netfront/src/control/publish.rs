@@ -15,21 +15,19 @@ use crate::connection::{Connection, Memory, Offer, OfferedPorts, Ports};
 use crate::settings::{Nodes, Settings};
 
 /// Written as they are. Linux's netback refuses a frontend without the first two.
-const FEATURES: [(&str, &str); 4] = [
+const FEATURES: [(&str, &str); 6] = [
     ("request-rx-copy", "1"),
     ("feature-rx-notify", "1"),
     ("feature-sg", "1"),
     // Blank checksums over IPv6 are understood; over IPv4 they are unless one says otherwise.
     ("feature-ipv6-csum-offload", "1"),
+    // Long packets of TCP are taken whole.
+    ("feature-gso-tcpv4", "1"),
+    ("feature-gso-tcpv6", "1"),
 ];
 
 /// Left by a boot loader or kernel before us they would promise what we do not keep.
-const FOREIGN_KEYS: [&str; 4] = [
-    "feature-gso-tcpv4",
-    "feature-gso-tcpv6",
-    "feature-no-csum-offload",
-    "multi-queue-num-queues",
-];
+const FOREIGN_KEYS: [&str; 2] = ["feature-no-csum-offload", "multi-queue-num-queues"];
 
 impl<H: Hypervisor> Control<H> {
     /// Makes rings for the backend that was last observed and writes them into xenstore.
@@ -94,6 +92,8 @@ impl<H: Hypervisor> Control<H> {
             split_event_channels: theirs("feature-split-event-channels").await?,
             no_checksum_offload: theirs("feature-no-csum-offload").await?,
             ipv6_checksum_offload: theirs("feature-ipv6-csum-offload").await?,
+            ipv4_segmentation: theirs("feature-gso-tcpv4").await?,
+            ipv6_segmentation: theirs("feature-gso-tcpv6").await?,
         })
     }
 

@@ -6,7 +6,9 @@
 //!
 //! Nothing happens by itself: [`FakeBackend::service`] does all that is to be done now.
 
+mod packet;
 mod rings;
+mod segments;
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -16,7 +18,8 @@ use xen_proto::fake::{FakeHypervisor, FakeXenstored, TestBed};
 use xen_proto::hypervisor::{DomainId, GrantReference, PortNumber};
 use xen_proto::xenbus::State;
 
-pub use self::rings::{Completion, Fragment, Packet, ReceivedFrame, Rings};
+pub use self::packet::{Fragment, Packet, ReceivedFrame};
+pub use self::rings::{Completion, Rings};
 
 /// What a backend offers, and how it behaves.
 #[derive(Clone, Debug)]
@@ -31,6 +34,8 @@ pub struct Options {
     pub no_checksum_offload: bool,
     /// `feature-ipv6-csum-offload`.
     pub ipv6_checksum_offload: bool,
+    /// `feature-gso-tcpv4` and `feature-gso-tcpv6`.
+    pub segmentation: bool,
     /// Never goes from `InitWait` to `Connected`.
     pub never_connects: bool,
     /// When and in which order transmit requests are answered.
@@ -46,6 +51,7 @@ impl Default for Options {
             split_event_channels: true,
             no_checksum_offload: false,
             ipv6_checksum_offload: true,
+            segmentation: true,
             never_connects: false,
             completion: Completion::AtOnce,
         }
@@ -161,8 +167,9 @@ impl FakeBackend {
         self.write_backend("feature-rx-copy", "1");
         self.write_backend("feature-rx-flip", "0");
         self.write_backend("feature-sg", flag(self.options.scatter_gather));
-        self.write_backend("feature-gso-tcpv4", "1");
-        self.write_backend("feature-gso-tcpv6", "1");
+        let segmentation = flag(self.options.segmentation);
+        self.write_backend("feature-gso-tcpv4", segmentation);
+        self.write_backend("feature-gso-tcpv6", segmentation);
         self.write_backend("multi-queue-max-queues", "4294967295");
         if self.options.no_checksum_offload {
             self.write_backend("feature-no-csum-offload", "1");
@@ -254,13 +261,18 @@ impl FakeBackend {
             Some("1"),
             "netback stalls a frontend that does not notify"
         );
+        for key in ["multi-queue-num-queues", "feature-no-csum-offload"] {
+            assert_eq!(self.read_frontend(key), None, "{key} is not implemented");
+        }
+        // Linux sends long packets only to who takes several pages and blank checksums.
         for key in [
-            "multi-queue-num-queues",
+            "feature-sg",
+            "feature-ipv6-csum-offload",
             "feature-gso-tcpv4",
             "feature-gso-tcpv6",
-            "feature-no-csum-offload",
         ] {
-            assert_eq!(self.read_frontend(key), None, "{key} is not implemented");
+            let value = self.read_frontend(key);
+            assert_eq!(value.as_deref(), Some("1"), "{key} is implemented");
         }
         let ports = ["event-channel-tx", "event-channel-rx", "event-channel"];
         let ports: Vec<_> = ports.map(|key| self.read_frontend(key)).into();

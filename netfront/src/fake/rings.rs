@@ -10,12 +10,12 @@ use xen_proto::fake::{FakePeer, FakePort, MappedPage};
 use xen_proto::hypervisor::{EventPort, GrantReference, PAGE_SIZE, PortNumber, SharedPage};
 use xen_proto::ring::{BackRing, RingIndex};
 
-use super::Options;
-use crate::checksum::{IpVersion, Segment};
+use super::{Options, Packet, ReceivedFrame};
+use crate::checksum::{IpVersion, Segment, Transport};
 use crate::wire::{
-    ExtraInfo, MAXIMUM_SLOTS_PER_PACKET, RECEIVE_SLOT_BYTES, ReceiveFlags, ReceiveRequest,
-    ReceiveResponse, TRANSMIT_SLOT_BYTES, TransmitFlags, TransmitRequest, TransmitResponse,
-    TransmitStatus,
+    ExtraInfo, ExtraKind, MAXIMUM_SLOTS_PER_PACKET, RECEIVE_SLOT_BYTES, ReceiveFlags,
+    ReceiveRequest, ReceiveResponse, Segmentation, TRANSMIT_SLOT_BYTES, TransmitFlags,
+    TransmitRequest, TransmitResponse, TransmitStatus,
 };
 
 /// When and in which order transmit requests are answered.
@@ -29,58 +29,12 @@ pub enum Completion {
     Never,
 }
 
-/// A piece of a packet for the guest, to lie in one page.
-#[derive(Clone, Debug)]
-pub struct Fragment {
-    /// Where in the page it starts, in bytes.
-    pub offset: u16,
-    /// What it holds.
-    pub bytes: Vec<u8>,
-    /// Told in place of the length: an error.
-    pub error: Option<i16>,
-}
-
-/// A packet for the guest.
-#[derive(Clone, Debug)]
-pub struct Packet {
-    /// Its pieces, each in a slot.
-    pub fragments: Vec<Fragment>,
-    /// What the backend knows about its checksum.
-    pub flags: ReceiveFlags,
-    /// Descriptors after the first piece; their `more` is set by itself.
-    pub extras: Vec<ExtraInfo>,
-}
-
-impl Packet {
-    /// A packet cut into pieces of at most `piece` bytes.
-    pub fn cut(frame: &[u8], piece: usize, flags: ReceiveFlags) -> Self {
-        let fragment = |bytes: &[u8]| Fragment {
-            offset: 0,
-            bytes: bytes.to_vec(),
-            error: None,
-        };
-        Self {
-            fragments: frame.chunks(piece).map(fragment).collect(),
-            flags,
-            extras: Vec::new(),
-        }
-    }
-
-    /// A packet in as few pieces as possible.
-    pub fn whole(frame: &[u8], flags: ReceiveFlags) -> Self {
-        Self::cut(frame, PAGE_SIZE, flags)
-    }
-}
-
-/// A frame that the guest sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReceivedFrame {
-    /// As it would leave the host: blank checksums are completed.
-    pub bytes: Vec<u8>,
-    /// The flags of its first slot.
-    pub flags: TransmitFlags,
-    /// Slots it took.
-    pub slots: usize,
+/// A request that was taken and not answered.
+struct Outstanding {
+    id: u16,
+    grant: GrantReference,
+    /// A descriptor follows it.
+    has_descriptor: bool,
 }
 
 /// Both rings, mapped, and the event channels.
@@ -93,8 +47,9 @@ pub struct Rings {
     blank_ipv4: bool,
     blank_ipv6: bool,
     scatter_gather: bool,
-    /// Requests taken and not answered: `(id, grant)`.
-    outstanding: VecDeque<(u16, GrantReference)>,
+    segmentation: bool,
+    /// Requests taken and not answered.
+    outstanding: VecDeque<Outstanding>,
     /// Pages offered to receive into and not used yet.
     offered: VecDeque<ReceiveRequest>,
     /// Packets that wait for pages.
@@ -131,6 +86,7 @@ impl Rings {
             blank_ipv4: !options.no_checksum_offload,
             blank_ipv6: options.ipv6_checksum_offload,
             scatter_gather: options.scatter_gather,
+            segmentation: options.segmentation,
             outstanding: VecDeque::new(),
             offered: VecDeque::new(),
             backlog: VecDeque::new(),
@@ -159,10 +115,21 @@ impl Rings {
         self.offered.len()
     }
 
-    /// Answers the `index`th oldest transmit request.
+    /// Answers the `index`th oldest transmit request, and the descriptor behind it. Its answer
+    /// has no id: as in Linux, what lies there is left over.
     pub fn complete(&mut self, index: usize, status: TransmitStatus) {
-        let (id, _) = self.outstanding.remove(index).expect("it is outstanding");
-        self.answer(TransmitResponse { id, status });
+        const LEFT_OVER: u16 = 0xdb01;
+        let request = self.outstanding.remove(index).expect("it is outstanding");
+        self.answer(TransmitResponse {
+            id: request.id,
+            status,
+        });
+        if request.has_descriptor {
+            self.answer(TransmitResponse {
+                id: LEFT_OVER,
+                status: TransmitStatus::Null,
+            });
+        }
     }
 
     /// Transmit requests that were not answered.
@@ -290,24 +257,38 @@ impl Rings {
             TransmitFlags::from_bits_truncate(flags.bits()),
             "unknown flag"
         );
-        assert!(
-            !flags.contains(TransmitFlags::EXTRA_INFO),
-            "no extra info was offered"
-        );
-        let same_id = |&(id, _): &(u16, GrantReference)| id == request.id;
-        assert!(
-            !self.outstanding.iter().any(same_id),
-            "id {} is in use",
-            request.id
-        );
-        let same_page = |&(_, grant): &(u16, GrantReference)| grant == request.grant;
-        assert!(!self.outstanding.iter().any(same_page), "page is in use");
-        self.outstanding.push_back((request.id, request.grant));
+        for other in &self.outstanding {
+            assert_ne!(other.id, request.id, "the id is in use");
+            assert_ne!(other.grant, request.grant, "the page is in use");
+        }
+        self.outstanding.push_back(Outstanding {
+            id: request.id,
+            grant: request.grant,
+            has_descriptor: flags.contains(TransmitFlags::EXTRA_INFO),
+        });
         self.grants_seen.insert(request.grant);
         Some(request)
     }
 
+    /// Takes the descriptor that was announced.
+    fn next_descriptor(&mut self) -> Segmentation {
+        let mut slot = [0; RECEIVE_SLOT_BYTES];
+        let there = self.transmit.pop_raw(&mut slot);
+        assert_eq!(there, Ok(true), "a packet is published whole");
+        let extra = ExtraInfo::from_bytes(&slot).expect("a descriptor");
+        assert!(!extra.more, "one descriptor is all there is to say");
+        assert_eq!([slot[5], slot[6], slot[7]], [0; 3], "no features");
+        match extra.kind {
+            ExtraKind::Segmentation(segmentation) => segmentation,
+            ExtraKind::Ignored(number) => panic!("descriptor {number} was not offered"),
+        }
+    }
+
     fn take_frame(&mut self, first: TransmitRequest) -> ReceivedFrame {
+        let segmentation = first
+            .flags
+            .contains(TransmitFlags::EXTRA_INFO)
+            .then(|| self.next_descriptor());
         let mut requests = vec![first];
         let mut more = first.flags.contains(TransmitFlags::MORE_DATA);
         while more {
@@ -339,20 +320,37 @@ impl Rings {
             assert!(size > 0, "an empty slot");
             let offset = usize::from(request.offset);
             assert!(offset + size <= PAGE_SIZE, "data crosses its page");
-            let page = self.peer.map(request.grant);
-            let at = bytes.len();
-            bytes.resize(at + size, 0);
-            page.read(offset, &mut bytes[at..]);
+            self.peer
+                .map(request.grant)
+                .append(offset, size, &mut bytes);
         }
         assert!(total - others >= 14, "no Ethernet header in the first slot");
-        if first.flags.contains(TransmitFlags::CHECKSUM_BLANK) {
-            self.complete_checksum(&mut bytes);
+        let blank = first.flags.contains(TransmitFlags::CHECKSUM_BLANK);
+        match segmentation {
+            Some(segmentation) => {
+                assert!(self.segmentation, "segmentation was not offered");
+                assert!(blank, "a packet to be cut has a blank checksum");
+                self.check_segmented(&bytes, segmentation);
+            }
+            None if blank => self.complete_checksum(&mut bytes),
+            None => {}
         }
         ReceivedFrame {
             bytes,
             flags: first.flags,
             slots,
+            segmentation,
         }
+    }
+
+    fn check_segmented(&self, frame: &[u8], segmentation: Segmentation) {
+        let segment = Segment::locate(frame).expect("only TCP is cut");
+        assert_eq!(segment.transport, Transport::Tcp, "only TCP is cut");
+        assert_eq!(segment.ip_version, segmentation.ip_version);
+        assert_eq!(segment.range.end, frame.len(), "something follows it");
+        let field = [frame[segment.field], frame[segment.field + 1]];
+        let pseudo_header = segment.pseudo_header_sum();
+        assert_eq!(u16::from_be_bytes(field), pseudo_header, "of the whole");
     }
 
     /// Does what a network card does: adds everything from the transport header to the end of

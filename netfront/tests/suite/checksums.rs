@@ -1,14 +1,15 @@
+use netfront::Offload;
 use netfront::checksum::{Verdict, verify};
 use netfront::fake::{Options, Packet};
 use netfront::wire::{ReceiveFlags, TransmitFlags};
 
 use crate::support::Lab;
 
-const TCP: u8 = 6;
-const UDP: u8 = 17;
+pub(crate) const TCP: u8 = 6;
+pub(crate) const UDP: u8 = 17;
 
 /// A TCP or UDP frame over IPv4 (4) or IPv6 (6), with this checksum field.
-fn frame(version: u8, protocol: u8, checksum: [u8; 2], data: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(version: u8, protocol: u8, checksum: [u8; 2], data: &[u8]) -> Vec<u8> {
     let mut segment = match protocol {
         TCP => vec![
             0, 80, 192, 1, 0, 0, 0, 1, 0, 0, 0, 2, 0x50, 0x18, 1, 0, 0, 0, 0, 0,
@@ -143,7 +144,9 @@ fn the_device_completes_checksums_where_it_said_so() {
                 let expected = complete(version, protocol, b"checked");
                 // Whatever was in the field before.
                 let given = frame(version, protocol, [0xab, 0xcd], b"checked");
-                lab.device.transmit(&given, true).expect("there is room");
+                lab.device
+                    .transmit(&given, Offload::Checksum)
+                    .expect("there is room");
                 lab.device.flush();
                 lab.settle();
                 let sent = lab.backend.rings().received.pop_front();
@@ -168,7 +171,9 @@ fn the_device_completes_checksums_where_it_said_so() {
 fn what_is_complete_is_not_touched() {
     let mut lab = Lab::connected();
     let given = frame(4, TCP, [0xab, 0xcd], b"as it is");
-    lab.device.transmit(&given, false).expect("there is room");
+    lab.device
+        .transmit(&given, Offload::None)
+        .expect("there is room");
     lab.device.flush();
     lab.settle();
     let sent = lab.backend.rings().received.pop_front();
@@ -185,12 +190,12 @@ fn a_padded_frame_is_completed_by_the_driver() {
     given.resize(60, 0xee);
     let mut expected = complete(4, UDP, b"x");
     expected.resize(60, 0xee);
-    assert_eq!(lab.transmit(&given, true), expected);
+    assert_eq!(lab.transmit(&given, Offload::Checksum), expected);
 }
 
 #[test]
 fn a_frame_without_a_checksum_may_be_left_to_the_device() {
     let mut lab = Lab::connected();
     let arp = crate::support::plain_frame(60, 6);
-    assert_eq!(lab.transmit(&arp, true), arp);
+    assert_eq!(lab.transmit(&arp, Offload::Checksum), arp);
 }

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use netfront::fake::{FakeBackend, Options};
-use netfront::{ChecksumOffload, list_vifs};
+use netfront::{ChecksumOffload, Offload, list_vifs};
 use xen_proto::fake::TestBed;
 use xen_proto::hypervisor::DomainId;
 use xen_proto::xenbus::State;
@@ -120,7 +120,9 @@ fn several_interfaces_do_not_mix() {
     assert_eq!(second.mac(), [0x00, 0x16, 0x3e, 0, 0, 3]);
     lab.assert_working();
     let frame = crate::support::plain_frame(100, 3);
-    second.transmit(&frame, false).expect("there is room");
+    second
+        .transmit(&frame, Offload::None)
+        .expect("there is room");
     second.flush();
     other.service();
     assert_eq!(

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use netfront::Offload;
 use netfront::fake::{Completion, Options};
 use netfront::wire::{
     RECEIVE_SLOT_BYTES, ReceiveFlags, ReceiveRequest, ReceiveResponse, TransmitResponse,
@@ -25,7 +26,9 @@ fn breaks(reason: &str, misbehave: impl Fn(&mut Lab)) {
     });
     for fill in 0..3 {
         let frame = plain_frame(60, fill);
-        lab.device.transmit(&frame, false).expect("there is room");
+        lab.device
+            .transmit(&frame, Offload::None)
+            .expect("there is room");
     }
     lab.device.flush();
     lab.settle();
@@ -43,7 +46,7 @@ fn breaks(reason: &str, misbehave: impl Fn(&mut Lab)) {
             let _ = lab.poll_event();
             lab.receive_all();
             let frame = plain_frame(60, 9);
-            while lab.device.link_is_up() && lab.device.transmit(&frame, false).is_ok() {}
+            while lab.device.link_is_up() && lab.device.transmit(&frame, Offload::None).is_ok() {}
         }
     }
     assert!(
@@ -53,7 +56,10 @@ fn breaks(reason: &str, misbehave: impl Fn(&mut Lab)) {
     );
     assert!(lab.poll_event().is_ready() || lab.poll_event().is_pending());
     assert_eq!(lab.receive(), None);
-    assert_eq!(lab.device.transmit(&plain_frame(60, 1), false), Ok(()));
+    assert_eq!(
+        lab.device.transmit(&plain_frame(60, 1), Offload::None),
+        Ok(())
+    );
     lab.device.flush();
     let errors = &errors()[errors_before..];
     assert_eq!(errors.len(), 1, "one line: {errors:?}");
@@ -164,6 +170,39 @@ fn transmit_statuses_that_do_not_exist() {
 }
 
 #[test]
+fn more_answers_to_descriptors_than_there_were() {
+    let answer = |lab: &mut Lab, id| {
+        lab.backend.rings().answer(TransmitResponse {
+            id,
+            status: TransmitStatus::Null,
+        });
+    };
+    breaks("which is not outstanding", |lab| {
+        send_segmented(lab);
+        answer(lab, 0xffff);
+        answer(lab, 0xffff);
+        lab.backend.rings().publish();
+    });
+    // In place of the answer to a page, which one it is a "null" is none.
+    breaks("has status 1", |lab| {
+        send_segmented(lab);
+        answer(lab, 0);
+        answer(lab, 0);
+        lab.backend.rings().publish();
+    });
+}
+
+fn send_segmented(lab: &mut Lab) {
+    let frame = crate::checksums::frame(4, crate::checksums::TCP, [0, 0], &[7; 3000]);
+    let payload = std::num::NonZeroU16::new(1460).expect("it is not zero");
+    lab.device
+        .transmit(&frame, Offload::Segments { payload })
+        .expect("there is room");
+    lab.device.flush();
+    lab.settle();
+}
+
+#[test]
 fn receive_ids_of_other_slots() {
     for id in [256, 0x7fff, 0xffff] {
         breaks(&format!("receive response with id {id}"), |lab| {
@@ -242,6 +281,10 @@ fn extra_info_that_makes_no_sense() {
     breaks("unknown type 255", |lab| extras(lab, &[[255; 8]]));
     breaks("segment size 0", |lab| {
         extras(lab, &[[1, 0, 0, 0, 1, 0, 0, 0]])
+    });
+    breaks("to be cut in two ways", |lab| {
+        let segmentation = [1, 1, 0xb4, 5, 1, 0, 0, 0];
+        extras(lab, &[segmentation, segmentation]);
     });
     breaks("unknown segmentation type 9", |lab| {
         extras(lab, &[[1, 0, 0xb4, 5, 9, 0, 0, 0]]);
@@ -325,6 +368,13 @@ fn no_byte_is_read_twice() {
     let large = plain_frame(9000, 5);
     let packet = netfront::fake::Packet::cut(&large, 1000, ReceiveFlags::DATA_VALIDATED);
     assert_eq!(lab.deliver(packet), Some(large));
+    let large = crate::checksums::frame(6, crate::checksums::TCP, [0, 0], &[7; 65_000]);
+    let segmentation = netfront::wire::Segmentation {
+        ip_version: netfront::checksum::IpVersion::V6,
+        segment_bytes: std::num::NonZeroU16::MAX,
+    };
+    let packet = netfront::fake::Packet::segmented(&large, segmentation);
+    assert_eq!(lab.deliver(packet), Some(large));
     assert_eq!(lab.bed.hypervisor.double_reads(), 0);
 }
 
@@ -355,7 +405,7 @@ fn scribbling_over_the_rings_does_no_harm() {
             }
             _ => {
                 for _ in 0..random.below(300) {
-                    let _ = lab.device.transmit(&frame, true);
+                    let _ = lab.device.transmit(&frame, Offload::Checksum);
                 }
                 lab.device.flush();
             }

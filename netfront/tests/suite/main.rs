@@ -5,5 +5,6 @@ mod connecting;
 mod hostile;
 mod reconnecting;
 mod resources;
+mod segmentation;
 mod support;
 mod traffic;

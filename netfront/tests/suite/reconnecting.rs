@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use netfront::Offload;
 use netfront::fake::{Options, Packet};
 use netfront::wire::ReceiveFlags;
 use xen_proto::hypervisor::DomainId;
@@ -24,7 +25,10 @@ fn a_backend_that_closes_and_returns_is_connected_again() {
         assert!(lab.poll_event().is_pending());
         assert_eq!(lab.backend.frontend_state(), State::Closed);
         // Dropped and counted while the link is down.
-        assert_eq!(lab.device.transmit(&plain_frame(60, 1), false), Ok(()));
+        assert_eq!(
+            lab.device.transmit(&plain_frame(60, 1), Offload::None),
+            Ok(())
+        );
         lab.settle();
         lab.assert_working();
     }
@@ -50,7 +54,7 @@ fn frames_from_before_do_not_come_after() {
     lab.backend.rings().send(packet);
     lab.settle();
     lab.device
-        .transmit(&plain_frame(60, 0x77), false)
+        .transmit(&plain_frame(60, 0x77), Offload::None)
         .expect("there is room");
     lab.backend.set_state(State::Closing);
     lab.settle();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use netfront::Offload;
 use netfront::fake::{Completion, Options, Packet};
 use netfront::wire::ReceiveFlags;
 
@@ -100,6 +101,85 @@ fn flood(lab: &mut Lab, frames: usize) {
 }
 
 #[test]
+fn after_load_pages_are_given_back() {
+    let mut lab = Lab::connected();
+    for _ in 0..20 {
+        flood(&mut lab, 300);
+    }
+    // A burst out, too.
+    lab.backend.options_mut().completion = Completion::Never;
+    let frame = plain_frame(1514, 1);
+    while lab.device.transmit(&frame, Offload::None).is_ok() {}
+    lab.settle();
+    while lab.backend.rings().outstanding() > 0 {
+        lab.backend
+            .rings()
+            .complete(0, netfront::wire::TransmitStatus::Okay);
+    }
+    lab.backend.rings().publish();
+    lab.backend.options_mut().completion = Completion::AtOnce;
+    lab.drain_events();
+    let pages = |lab: &Lab| {
+        let statistics = lab.device.statistics();
+        (statistics.receive_pages, statistics.transmit_pages)
+    };
+    assert_eq!(pages(&lab), (256, 256));
+    assert_eq!(lab.bed.hypervisor.granted_pages().len(), 2 + 512);
+
+    // The load was in the first ten seconds. After it, a little traffic goes on, without which
+    // the backend would keep what it was offered.
+    let mut seen = vec![pages(&lab)];
+    for _ in 0..100 {
+        lab.pass(Duration::from_secs(1));
+        for _ in 0..20 {
+            lab.deliver(Packet::whole(&frame, ReceiveFlags::empty()));
+            lab.drain_events();
+        }
+        lab.transmit(&frame, Offload::None);
+        if seen.last() != Some(&pages(&lab)) {
+            seen.push(pages(&lab));
+        }
+    }
+    assert_eq!(pages(&lab), (64, 16), "{seen:?}");
+    assert_eq!(lab.bed.hypervisor.granted_pages().len(), 82);
+    assert_eq!(lab.bed.hypervisor.quarantined_pages(), []);
+    assert!(
+        seen.windows(2)
+            .all(|pair| pair[1].0 <= pair[0].0 && pair[1].1 <= pair[0].1)
+    );
+    // And load that comes again finds them again.
+    for _ in 0..20 {
+        flood(&mut lab, 300);
+    }
+    assert_eq!(pages(&lab).0, 256);
+}
+
+#[test]
+fn pages_that_are_needed_stay() {
+    let mut lab = Lab::connected();
+    for _ in 0..10 {
+        for _ in 0..5 {
+            flood(&mut lab, 300);
+        }
+        lab.pass(Duration::from_secs(5));
+        assert_eq!(lab.device.statistics().receive_pages, 256);
+    }
+}
+
+#[test]
+fn an_interface_without_load_wakes_nobody() {
+    let mut lab = Lab::connected();
+    for _ in 0..20 {
+        flood(&mut lab, 300);
+    }
+    lab.drain_events();
+    lab.settle();
+    assert!(lab.bed.hypervisor.next_deadline().is_some());
+    lab.pass(Duration::from_secs(60));
+    assert_eq!(lab.bed.hypervisor.next_deadline(), None);
+}
+
+#[test]
 fn receiving_that_cannot_grow_goes_on_as_it_is() {
     let mut lab = Lab::connected();
     lab.bed.hypervisor.limit_pages(5);
@@ -131,15 +211,15 @@ fn with_transmit_pages(pages: usize, completion: Completion) -> Lab {
 fn frames_without_a_page_are_dropped_rather_than_stuck() {
     let mut lab = with_transmit_pages(2, Completion::AtOnce);
     let large = plain_frame(9000, 1);
-    assert_eq!(lab.device.transmit(&large, false), Ok(()));
+    assert_eq!(lab.device.transmit(&large, Offload::None), Ok(()));
     assert_eq!(lab.device.statistics().counters.transmit_drops.memory, 1);
     for bytes in [100, 4096, 4097, 8192] {
         let frame = plain_frame(bytes, 1);
-        assert_eq!(lab.transmit(&frame, false), frame);
+        assert_eq!(lab.transmit(&frame, Offload::None), frame);
     }
     // Once there is memory, it is taken.
     lab.bed.hypervisor.limit_pages(10);
-    assert_eq!(lab.transmit(&large, false), large);
+    assert_eq!(lab.transmit(&large, Offload::None), large);
     assert_eq!(lab.device.statistics().transmit_pages, 3);
 }
 
@@ -151,16 +231,16 @@ fn the_largest_frame_can_be_sent_though_all_memory_is_taken() {
     lab.settle();
     lab.bed.hypervisor.limit_pages(0);
     let frame = plain_frame(65535, 7);
-    assert_eq!(lab.transmit(&frame, false), frame);
+    assert_eq!(lab.transmit(&frame, Offload::None), frame);
 }
 
 #[test]
 fn pages_in_flight_are_waited_for_rather_than_dropped() {
     let mut lab = with_transmit_pages(2, Completion::Never);
     let frame = plain_frame(100, 1);
-    assert_eq!(lab.device.transmit(&frame, false), Ok(()));
-    assert_eq!(lab.device.transmit(&frame, false), Ok(()));
-    assert!(lab.device.transmit(&frame, false).is_err());
+    assert_eq!(lab.device.transmit(&frame, Offload::None), Ok(()));
+    assert_eq!(lab.device.transmit(&frame, Offload::None), Ok(()));
+    assert!(lab.device.transmit(&frame, Offload::None).is_err());
     lab.settle();
     lab.drain_events();
     let wakes = lab.wakes();
@@ -170,7 +250,7 @@ fn pages_in_flight_are_waited_for_rather_than_dropped() {
     lab.backend.rings().publish();
     assert!(lab.wakes() > wakes);
     assert!(lab.poll_event().is_ready());
-    assert_eq!(lab.device.transmit(&frame, false), Ok(()));
+    assert_eq!(lab.device.transmit(&frame, Offload::None), Ok(()));
 }
 
 /// A peer sees frames and nothing else, whatever lies about in our memory.
@@ -184,7 +264,7 @@ fn no_granted_page_holds_what_is_not_a_frame() {
     for _ in 0..200 {
         lab.assert_working();
         let frame = plain_frame(777, 0x11);
-        lab.transmit(&frame, true);
+        lab.transmit(&frame, Offload::Checksum);
     }
     let mut pages = 0;
     lab.bed

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use netfront::fake::{FakeBackend, Options, Packet};
 use netfront::wire::ReceiveFlags;
-use netfront::{Device, NetFront};
+use netfront::{Device, NetFront, Offload};
 use xen_proto::fake::{FakeHypervisor, TestBed};
 use xen_proto::ring::RingIndex;
 
@@ -113,10 +113,8 @@ impl Lab {
     }
 
     /// Sends a frame from the guest and returns it as it leaves the host.
-    pub(crate) fn transmit(&mut self, frame: &[u8], device_completes_checksum: bool) -> Vec<u8> {
-        self.device
-            .transmit(frame, device_completes_checksum)
-            .expect("there is room");
+    pub(crate) fn transmit(&mut self, frame: &[u8], offload: Offload) -> Vec<u8> {
+        self.device.transmit(frame, offload).expect("there is room");
         self.device.flush();
         self.settle();
         let sent = self.backend.rings().received.pop_front();
@@ -136,7 +134,7 @@ impl Lab {
     pub(crate) fn assert_working(&mut self) {
         assert!(self.device.link_is_up(), "{}", self.device.describe());
         let frame = plain_frame(64, 0x5a);
-        assert_eq!(self.transmit(&frame, false), frame);
+        assert_eq!(self.transmit(&frame, Offload::None), frame);
         let packet = Packet::whole(&frame, ReceiveFlags::empty());
         assert_eq!(self.deliver(packet), Some(frame));
     }

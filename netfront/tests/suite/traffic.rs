@@ -1,8 +1,6 @@
-use netfront::QueueFull;
 use netfront::fake::{Completion, Options, Packet};
-use netfront::wire::{
-    ExtraInfo, ExtraKind, ReceiveFlags, ReceiveResponse, SegmentationKind, TransmitStatus,
-};
+use netfront::wire::{ExtraInfo, ExtraKind, ReceiveFlags, ReceiveResponse, TransmitStatus};
+use netfront::{Offload, QueueFull};
 use xen_proto::fake::Random;
 
 use crate::support::{Lab, plain_frame};
@@ -36,7 +34,7 @@ fn many_frames_of_all_sizes_arrive_whole_and_in_order() {
             let mut sent = Vec::new();
             for frame in &frames {
                 let mut attempts = 0;
-                while lab.device.transmit(frame, false) == Err(QueueFull) {
+                while lab.device.transmit(frame, Offload::None) == Err(QueueFull) {
                     lab.settle();
                     sent.extend(lab.backend.rings().received.drain(..));
                     attempts += 1;
@@ -76,7 +74,9 @@ fn a_frame_takes_as_many_slots_as_pages() {
     let mut lab = jumbo(Options::default());
     for (bytes, slots) in [(14, 1), (4096, 1), (4097, 2), (9014, 3), (65535, 16)] {
         let frame = plain_frame(bytes, 0x11);
-        lab.device.transmit(&frame, false).expect("there is room");
+        lab.device
+            .transmit(&frame, Offload::None)
+            .expect("there is room");
         lab.device.flush();
         lab.settle();
         let sent = lab
@@ -95,7 +95,7 @@ fn frames_that_no_mtu_allows_are_dropped_and_counted() {
     let mut lab = Lab::connected();
     for bytes in [0, 13, 1515, 65536, 100_000] {
         let frame = vec![0; bytes];
-        assert_eq!(lab.device.transmit(&frame, true), Ok(()));
+        assert_eq!(lab.device.transmit(&frame, Offload::Checksum), Ok(()));
     }
     lab.device.flush();
     lab.settle();
@@ -157,27 +157,6 @@ fn extra_info_is_skipped_and_its_pages_offered_again() {
     }
     lab.settle();
     assert_eq!(lab.backend.rings().offered(), pages);
-}
-
-#[test]
-fn segmentation_that_was_not_asked_for_is_dropped() {
-    let mut lab = Lab::connected();
-    for kind in [SegmentationKind::Tcp4, SegmentationKind::Tcp6] {
-        let mut packet = Packet::whole(&plain_frame(6000, 1), ReceiveFlags::DATA_VALIDATED);
-        packet.extras = vec![ExtraInfo {
-            kind: ExtraKind::Segmentation {
-                kind,
-                segment_bytes: 1448,
-            },
-            more: false,
-        }];
-        assert_eq!(lab.deliver(packet), None);
-    }
-    assert_eq!(
-        lab.device.statistics().counters.receive_drops.segmentation,
-        2
-    );
-    lab.assert_working();
 }
 
 #[test]
@@ -243,7 +222,9 @@ fn a_full_queue_says_so_and_tells_when_there_is_room() {
     });
     let frame = plain_frame(100, 8);
     for _ in 0..256 {
-        lab.device.transmit(&frame, false).expect("there is room");
+        lab.device
+            .transmit(&frame, Offload::None)
+            .expect("there is room");
     }
     lab.device.flush();
     lab.settle();
@@ -254,10 +235,12 @@ fn a_full_queue_says_so_and_tells_when_there_is_room() {
     lab.backend.rings().publish();
     lab.drain_events();
     for _ in 0..256 {
-        lab.device.transmit(&frame, false).expect("there is room");
+        lab.device
+            .transmit(&frame, Offload::None)
+            .expect("there is room");
     }
-    assert_eq!(lab.device.transmit(&frame, false), Err(QueueFull));
-    assert_eq!(lab.device.transmit(&frame, false), Err(QueueFull));
+    assert_eq!(lab.device.transmit(&frame, Offload::None), Err(QueueFull));
+    assert_eq!(lab.device.transmit(&frame, Offload::None), Err(QueueFull));
     assert!(lab.poll_event().is_pending());
     lab.settle();
     assert_eq!(
@@ -274,9 +257,11 @@ fn a_full_queue_says_so_and_tells_when_there_is_room() {
     assert!(lab.wakes() > wakes, "the backend was asked for an event");
     assert!(lab.poll_event().is_ready());
     for _ in 0..100 {
-        lab.device.transmit(&frame, false).expect("there is room");
+        lab.device
+            .transmit(&frame, Offload::None)
+            .expect("there is room");
     }
-    assert_eq!(lab.device.transmit(&frame, false), Err(QueueFull));
+    assert_eq!(lab.device.transmit(&frame, Offload::None), Err(QueueFull));
     assert_eq!(lab.device.statistics().transmit_pages, 256);
 }
 
@@ -287,9 +272,13 @@ fn room_for_a_large_frame_is_awaited_in_full() {
         ..Options::default()
     });
     lab.drain_events();
-    while lab.device.transmit(&plain_frame(64, 1), false).is_ok() {}
+    while lab
+        .device
+        .transmit(&plain_frame(64, 1), Offload::None)
+        .is_ok()
+    {}
     let large = plain_frame(65535, 2);
-    assert_eq!(lab.device.transmit(&large, false), Err(QueueFull));
+    assert_eq!(lab.device.transmit(&large, Offload::None), Err(QueueFull));
     lab.settle();
     for completed in 1..=16 {
         assert!(
@@ -300,7 +289,7 @@ fn room_for_a_large_frame_is_awaited_in_full() {
         lab.backend.rings().publish();
     }
     assert!(lab.poll_event().is_ready());
-    assert_eq!(lab.device.transmit(&large, false), Ok(()));
+    assert_eq!(lab.device.transmit(&large, Offload::None), Ok(()));
 }
 
 #[test]
@@ -311,7 +300,9 @@ fn refused_slots_are_counted() {
     });
     let frame = plain_frame(100, 8);
     for _ in 0..256 {
-        lab.device.transmit(&frame, false).expect("there is room");
+        lab.device
+            .transmit(&frame, Offload::None)
+            .expect("there is room");
     }
     lab.device.flush();
     lab.settle();
@@ -319,7 +310,9 @@ fn refused_slots_are_counted() {
     lab.backend.rings().complete(7, TransmitStatus::Dropped);
     lab.backend.rings().publish();
     for _ in 0..2 {
-        lab.device.transmit(&frame, false).expect("there is room");
+        lab.device
+            .transmit(&frame, Offload::None)
+            .expect("there is room");
     }
     assert_eq!(lab.device.statistics().counters.transmit_drops.refused, 2);
     assert_eq!(lab.device.statistics().counters.broken, 0);
@@ -393,7 +386,7 @@ fn the_backend_is_notified_only_when_it_asked() {
     let before = lab.device.statistics().counters.notifications;
     for _ in 0..100 {
         lab.device
-            .transmit(&plain_frame(60, 1), false)
+            .transmit(&plain_frame(60, 1), Offload::None)
             .expect("there is room");
         lab.device.flush();
     }

@@ -4,7 +4,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::task::{Context, Poll};
 
-use rekernel_core::net::device::{ChecksumOffload, Completion, NetworkDevice, QueueFull};
+use netfront::Offload;
+use rekernel_core::net::device::{
+    ChecksumOffload, Completion, NetworkDevice, QueueFull, SegmentationOffload,
+};
 use xen::Hypervisor;
 
 /// One virtual interface, and the address the host gave it in xenstore.
@@ -35,6 +38,14 @@ impl NetworkDevice for Vif {
         }
     }
 
+    fn segmentation_offload(&self) -> SegmentationOffload {
+        let offload = self.device.segmentation_offload();
+        SegmentationOffload {
+            transmit_ipv4: offload.transmit_ipv4,
+            transmit_ipv6: offload.transmit_ipv6,
+        }
+    }
+
     fn link_is_up(&self) -> bool {
         self.device.link_is_up()
     }
@@ -48,10 +59,12 @@ impl NetworkDevice for Vif {
     }
 
     fn transmit(&mut self, frame: &[u8], completion: Completion) -> Result<(), QueueFull> {
-        let by_device = completion == Completion::Checksum;
-        self.device
-            .transmit(frame, by_device)
-            .map_err(|_| QueueFull)
+        let offload = match completion {
+            Completion::None => Offload::None,
+            Completion::Checksum => Offload::Checksum,
+            Completion::Segments { payload } => Offload::Segments { payload },
+        };
+        self.device.transmit(frame, offload).map_err(|_| QueueFull)
     }
 
     fn flush(&mut self) {

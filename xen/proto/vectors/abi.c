@@ -425,6 +425,17 @@ static void network(void)
         .type = XEN_NETIF_EXTRA_TYPE_GSO, .flags = XEN_NETIF_EXTRA_FLAG_MORE,
         .u.gso = { .size = 1448, .type = XEN_NETIF_GSO_TYPE_TCPV4, .features = 0 },
     };
+    struct netif_extra_info extra_ipv6 = {
+        .type = XEN_NETIF_EXTRA_TYPE_GSO,
+        .u.gso = { .size = 1220, .type = XEN_NETIF_GSO_TYPE_TCPV6, .features = 0 },
+    };
+    struct netif_extra_info extra_hash = {
+        .type = XEN_NETIF_EXTRA_TYPE_HASH,
+        .u.hash = {
+            .type = 1, .algorithm = XEN_NETIF_CTRL_HASH_ALGORITHM_TOEPLITZ,
+            .value = { 0x11, 0x22, 0x33, 0x44 },
+        },
+    };
 
     OFFSET(struct netif_tx_sring, req_prod);
     OFFSET(struct netif_tx_sring, req_event);
@@ -487,6 +498,8 @@ static void network(void)
     bytes("netif_rx_request", &rx, sizeof(rx));
     bytes("netif_rx_response", &rx_answer, sizeof(rx_answer));
     bytes("netif_extra_info", &extra, sizeof(extra));
+    bytes("netif_extra_info_ipv6", &extra_ipv6, sizeof(extra_ipv6));
+    bytes("netif_extra_info_hash", &extra_hash, sizeof(extra_hash));
 }
 
 /* A page that the ring macros work on. */

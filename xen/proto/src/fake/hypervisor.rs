@@ -124,6 +124,11 @@ impl FakeHypervisor {
         self.inner.channels.open_ports(self.inner.guest)
     }
 
+    /// When the next task is due of those that sleep; `None` when nobody sleeps.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.clock().next_deadline()
+    }
+
     pub(super) fn clock(&self) -> &Rc<Clock> {
         &self.inner.clock
     }
