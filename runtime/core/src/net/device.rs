@@ -35,7 +35,8 @@ pub enum Completion {
     /// Fill in the TCP or UDP checksum; the driver finds the field by parsing the frame.
     Checksum,
     /// Cut the TCP payload into segments, and fill in their headers and checksums. The frame is
-    /// one IP packet of up to 65535 bytes, whose length fields tell the length of the whole.
+    /// one IP packet, whose length fields tell the length of the whole, and has at most 65535
+    /// bytes with its Ethernet header: more than that, Xen's ring cannot name.
     Segments {
         /// Bytes of payload in each segment but the last.
         payload: NonZeroU16,
