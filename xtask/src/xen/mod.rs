@@ -6,6 +6,7 @@ mod integrity;
 mod life;
 mod limits;
 mod network;
+mod offload;
 mod web;
 
 use std::time::Duration;
@@ -72,6 +73,7 @@ pub(crate) fn run(
     let subjects = [
         web::TESTS,
         network::TESTS,
+        offload::TESTS,
         integrity::TESTS,
         life::TESTS,
         limits::TESTS,

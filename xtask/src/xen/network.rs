@@ -37,15 +37,7 @@ fn echo(context: &Context) -> Result<()> {
 fn ipv6(context: &Context) -> Result<()> {
     let guest = Guest::serving(context, &Wish::new("http", "http-ipv6", 71))?;
     let console = guest.console();
-    let own = console
-        .lines()
-        .find(|line| line.contains("(link-local)"))
-        .and_then(|line| {
-            line.split_whitespace()
-                .find(|word| word.starts_with("fe80:"))
-        })
-        .and_then(|prefix| prefix.split('/').next())
-        .with_context(|| format!("no link-local address on the console: {console}"))?;
+    let own = link_local(&console)?;
     let bridge = network::BRIDGE;
     let script = format!(
         "ping -6 -c 3 -W 5 {own}%{bridge} && \
@@ -54,6 +46,19 @@ fn ipv6(context: &Context) -> Result<()> {
     let printed = guest.explain(context.sh(&script, XL_LIMIT))?;
     ensure!(printed.ends_with("200"), "ping and curl printed {printed}");
     Ok(())
+}
+
+/// The link-local address that a guest printed.
+pub(super) fn link_local(console: &str) -> Result<&str> {
+    console
+        .lines()
+        .find(|line| line.contains("(link-local)"))
+        .and_then(|line| {
+            line.split_whitespace()
+                .find(|word| word.starts_with("fe80:"))
+        })
+        .and_then(|prefix| prefix.split('/').next())
+        .with_context(|| format!("no link-local address on the console: {console}"))
 }
 
 /// The first interface takes the address that xl was given, the second that of the command line.
