@@ -29,6 +29,9 @@ const LONGEST_BACKLOG: usize = 64;
 /// Longest IP packet in bytes that its length field can tell, Ethernet header excluded.
 const LONGEST_PACKET: usize = u16::MAX as usize;
 
+/// Longest frame in bytes that a device has to cut, Ethernet header included.
+const LONGEST_FRAME_TO_CUT: usize = u16::MAX as usize;
+
 /// All headers of a frame fit into this many bytes.
 const HEADERS: usize = 128;
 
@@ -300,8 +303,9 @@ impl Port {
     fn longest_cut(&self, is_offered: bool, is_ipv6: bool) -> Option<NonZeroUsize> {
         let headers = ip_header_length(is_ipv6) + TCP_HEADER_LEN;
         let size = self.segment_size(is_ipv6);
-        let payload = (LONGEST_PACKET - headers) / size * size;
-        NonZeroUsize::new(ETHERNET_HEADER_LEN + headers + payload).filter(|_| is_offered)
+        let headers = ETHERNET_HEADER_LEN + headers;
+        let payload = (LONGEST_FRAME_TO_CUT - headers) / size * size;
+        NonZeroUsize::new(headers + payload).filter(|_| is_offered)
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
