@@ -86,8 +86,9 @@ impl ReceiveDrops {
 }
 
 impl TransmitDrops {
-    fn total(&self) -> u64 {
-        self.link_down + self.size + self.segmentation + self.memory + self.refused
+    /// Those that the link being down does not explain.
+    fn while_up(&self) -> u64 {
+        self.size + self.segmentation + self.memory + self.refused
     }
 }
 
@@ -98,19 +99,20 @@ impl fmt::Display for Counters {
             formatter,
             "received {} frames ({} segmented, {} dropped) {} bytes, \
              transmitted {} frames ({} segmented, {} dropped) {} bytes, \
-             {} events ({} spurious), {} notifications, {} times full",
+             {} events ({} spurious), {} notifications, {} times full, {} frames while down",
             self.received.frames,
             self.received_segmented,
             self.receive_drops.total(),
             self.received.bytes,
             self.transmitted.frames,
             self.transmitted_segmented,
-            self.transmit_drops.total(),
+            self.transmit_drops.while_up(),
             self.transmitted.bytes,
             self.events,
             self.spurious_events,
             self.notifications,
             self.queue_full,
+            self.transmit_drops.link_down,
         )
     }
 }
