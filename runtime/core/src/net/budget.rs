@@ -4,17 +4,22 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::Cell;
 
+use super::wakers::Wakers;
+
 /// The size of a connection's buffers where nothing limits their number, in bytes.
 const USUAL_BUFFER: usize = 16 * 1024;
 
-/// The bounds within which buffers shrink as the budget is used up, in bytes.
-const SMALLEST_BUFFER: usize = 4 * 1024;
-const LARGEST_BUFFER: usize = 64 * 1024;
+/// The bounds within which buffers shrink as connections become more, in bytes.
+const SMALLEST_BUFFER: usize = 2 * 1024;
+const LARGEST_BUFFER: usize = 256 * 1024;
 
 /// A limit on the bytes of all socket buffers together.
 pub(super) struct Budget {
     limit: Cell<usize>,
     used: Cell<usize>,
+    connections: Cell<usize>,
+    /// Who waits for memory to write to.
+    pub(super) writers: Wakers,
 }
 
 impl Budget {
@@ -22,6 +27,8 @@ impl Budget {
         Rc::new(Self {
             limit: Cell::new(usize::MAX),
             used: Cell::new(0),
+            connections: Cell::new(0),
+            writers: Wakers::default(),
         })
     }
 
@@ -34,15 +41,24 @@ impl Budget {
     }
 
     /// The size of a connection's buffer if the program does not say: few connections get large
-    /// ones, many get small ones.
+    /// ones, many get small ones. What the n-th gets is in proportion to 1/n, so that the sum of
+    /// all grows with the logarithm of their number only, and there is enough for thousands more
+    /// until each gets the least.
     pub(super) fn buffer_size(&self) -> usize {
         match self.limit.get() {
             usize::MAX => USUAL_BUFFER,
             limit => {
-                let left = limit.saturating_sub(self.used.get());
-                (left / 64).clamp(SMALLEST_BUFFER, LARGEST_BUFFER)
+                let share = limit / (64 * (self.connections.get() + 1));
+                share.clamp(SMALLEST_BUFFER, LARGEST_BUFFER)
             }
         }
+    }
+
+    /// As [`take`](Self::take), for one more connection.
+    pub(super) fn take_for_connection(self: &Rc<Self>, bytes: usize) -> Option<ConnectionShare> {
+        let share = self.take(bytes)?;
+        self.connections.set(self.connections.get() + 1);
+        Some(ConnectionShare { share })
     }
 
     /// Takes `bytes` for as long as the [`Share`] lives; `None` when the limit would be passed.
@@ -72,6 +88,19 @@ impl Drop for Share {
     }
 }
 
+/// The part of a [`Budget`] that a connection has.
+pub(super) struct ConnectionShare {
+    share: Share,
+}
+
+impl Drop for ConnectionShare {
+    fn drop(&mut self) {
+        let budget = &self.share.budget;
+        budget.connections.set(budget.connections.get() - 1);
+        budget.writers.wake_all();
+    }
+}
+
 /// A zeroed buffer, or `None` when the heap has no room for it.
 pub(super) fn try_buffer(bytes: usize) -> Option<Vec<u8>> {
     let mut buffer = Vec::new();
@@ -85,20 +114,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buffers_shrink_as_the_budget_is_used_up() {
+    fn buffers_shrink_as_connections_become_more() {
         let budget = Budget::unlimited();
         assert_eq!(budget.buffer_size(), USUAL_BUFFER);
-        budget.set_limit(4 << 20);
+        let limit = 120 << 20;
+        budget.set_limit(limit);
         assert_eq!(budget.buffer_size(), LARGEST_BUFFER);
         let mut shares = Vec::new();
-        while let Some(share) = budget.take(2 * budget.buffer_size()) {
-            shares.push(share);
-        }
-        assert!(shares.len() > 100, "{}", shares.len());
-        assert_eq!(budget.buffer_size(), SMALLEST_BUFFER);
-        assert!(budget.used() <= 4 << 20);
+        let mut take = |count: usize| {
+            for _ in 0..count {
+                shares.push(
+                    budget
+                        .take_for_connection(2 * budget.buffer_size())
+                        .unwrap(),
+                );
+            }
+            budget.buffer_size()
+        };
+        assert!(take(8) > 128 * 1024);
+        assert!(take(92) > 16 * 1024);
+        assert_eq!(take(9_900), SMALLEST_BUFFER);
+        // Ten thousand have taken little more than half of it.
+        assert!(budget.used() < limit * 6 / 10, "{}", budget.used());
         drop(shares);
         assert_eq!(budget.used(), 0);
+        assert_eq!(budget.buffer_size(), LARGEST_BUFFER);
         assert!(budget.take(usize::MAX).is_none());
     }
 

@@ -5,16 +5,18 @@ use alloc::rc::{Rc, Weak};
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::net::SocketAddr;
+use core::task::Waker;
 use core::time::Duration;
 
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
 
 use super::TcpError;
-use super::budget::{Share, try_buffer};
+use super::budget::{ConnectionShare, try_buffer};
 use super::frame::{Arrival, DEFAULT_SEGMENT, Endpoint, Flow};
 use super::interface::Interface;
 use super::listener::Backlog;
+use super::pages;
 use super::port::Segment;
 use super::schedule::Place;
 use super::stack::Shared;
@@ -64,7 +66,10 @@ pub(super) struct Connection {
     user_timeout: Duration,
     sockets: RefCell<SocketSet<'static>>,
     handle: SocketHandle,
-    _memory: Share,
+    /// The pages of these buffers take memory only once they are written to.
+    pub(super) has_send_pages: bool,
+    pub(super) has_receive_pages: bool,
+    _memory: ConnectionShare,
 }
 
 /// How far a connection has come.
@@ -100,11 +105,25 @@ impl Connection {
         let usual = shared.budget.buffer_size();
         // smoltcp refuses more than 1 GiB; no window is larger (RFC 7323).
         let size = |bytes: Option<usize>| bytes.unwrap_or(usual).clamp(1, 1 << 30);
-        let (receive, send) = (size(options.receive_buffer), size(options.send_buffer));
-        let memory = shared.budget.take(receive + send)?;
+        let receive = size(options.receive_buffer);
+        let paged_send = match options.send_buffer {
+            None => pages::try_buffer(pages::SEND_BUFFER),
+            Some(_) => None,
+        };
+        let send = size(options.send_buffer);
+        let counted = paged_send.as_ref().map_or(send, |_| pages::PAGE);
+        let memory = shared.budget.take_for_connection(receive + counted)?;
+        let paged_receive = pages::try_buffer(receive);
+        let (has_send_pages, has_receive_pages) = (paged_send.is_some(), paged_receive.is_some());
         let mut socket = Socket::new(
-            SocketBuffer::new(try_buffer(receive)?),
-            SocketBuffer::new(try_buffer(send)?),
+            SocketBuffer::new(match paged_receive {
+                Some(buffer) => buffer,
+                None => try_buffer(receive)?,
+            }),
+            SocketBuffer::new(match paged_send {
+                Some(buffer) => buffer,
+                None => try_buffer(send)?,
+            }),
         );
         // Programs write what belongs together at once, and the interface sends only after the
         // task that wrote has run: small segments are not worth a round trip (RFC 896).
@@ -134,6 +153,8 @@ impl Connection {
             user_timeout: options.user_timeout,
             sockets: RefCell::new(sockets),
             handle,
+            has_send_pages,
+            has_receive_pages,
             _memory: memory,
         })
     }
@@ -264,6 +285,19 @@ impl Connection {
         }
     }
 
+    /// Gives back the memory that the send buffer took, if it is empty.
+    pub(super) fn give_back_pages(&self) {
+        self.with_socket(|socket| {
+            if socket.send_queue() == 0 {
+                // The whole buffer is free then. Fails where nothing will be sent any more.
+                let _ = socket.send(|free| {
+                    pages::give_back(free);
+                    (0, ())
+                });
+            }
+        });
+    }
+
     /// Whether smoltcp is done with it: closed, and the reset sent if there was one to send.
     pub(super) fn is_over(&self) -> bool {
         self.with_socket(|socket| {
@@ -280,6 +314,27 @@ impl Connection {
             && let Some(interface) = self.interface.upgrade()
         {
             interface.schedule.borrow_mut().make_ready(self);
+        }
+    }
+
+    /// Wakes who wants to write when there may be memory again: when connections end or go
+    /// quiet, and after a while anyway.
+    pub(super) fn await_memory(self: &Rc<Self>, writer: &Waker) {
+        if let Some(interface) = self.interface.upgrade()
+            && let Some(stack) = interface.stack.upgrade()
+        {
+            stack.budget.writers.register(writer);
+        }
+        self.has_written();
+    }
+
+    /// Notes that the program wrote to the send buffer.
+    pub(super) fn has_written(self: &Rc<Self>) {
+        if self.has_send_pages
+            && let Some(interface) = self.interface.upgrade()
+        {
+            let now = Instant::recent();
+            interface.schedule.borrow_mut().has_written(self, now);
         }
     }
 }

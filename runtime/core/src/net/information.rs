@@ -118,6 +118,9 @@ pub struct Counters {
     /// Frames dropped because the device had no room for long, or because no neighbour told
     /// its Ethernet address.
     pub dropped_sends: u64,
+    /// TCP segments dropped because there was no memory to keep what they carry. Their senders
+    /// repeat them.
+    pub dropped_receives: u64,
     /// Connections refused because a listener's backlog was full or memory ran out.
     pub refused_connections: u64,
     /// How often a socket was looked at. The work per packet does not depend on how many

@@ -148,6 +148,7 @@ impl Interface {
         self.datagrams.send(self, engine, now);
         self.send_segments(engine, now);
         engine.port.flush();
+        self.give_back_pages(now);
 
         let mut schedule = self.schedule.borrow_mut();
         schedule.settle(postponed);
@@ -209,6 +210,24 @@ impl Interface {
         }
         self.incoming.replace(frame);
         count
+    }
+
+    /// Takes memory back from connections that are quiet.
+    fn give_back_pages(&self, now: Instant) {
+        if !self.schedule.borrow().has_quiet(now) {
+            return;
+        }
+        loop {
+            let Some(connection) = self.schedule.borrow_mut().next_quiet(now) else {
+                break;
+            };
+            if connection.stage.get() != Stage::Gone {
+                connection.give_back_pages();
+            }
+        }
+        if let Some(stack) = self.stack.upgrade() {
+            stack.budget.writers.wake_all();
+        }
     }
 
     /// Gives every connection that is ready a turn.

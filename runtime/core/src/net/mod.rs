@@ -31,6 +31,7 @@ mod frame;
 mod information;
 mod interface;
 mod listener;
+mod pages;
 mod port;
 mod ports;
 mod receive;

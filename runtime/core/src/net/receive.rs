@@ -8,6 +8,7 @@ use super::engine::Engine;
 use super::frame::{Arrival, Class, Classified, DEFAULT_SEGMENT, classify};
 use super::interface::Interface;
 use super::listener::{Admission, Backlog};
+use super::pages;
 use crate::time::Instant;
 
 /// Fragmented packets whose ports are remembered.
@@ -66,6 +67,10 @@ impl Interface {
         let Arrival { flow, opens, .. } = arrival;
         let connection = self.connections.borrow().find(&flow);
         if let Some(connection) = connection {
+            if connection.has_receive_pages && pages::room_for(arrival.payload) < arrival.payload {
+                engine.port.counters.dropped_receives += 1;
+                return;
+            }
             connection.expect_segment(&arrival);
             connection.with_sockets(|sockets| engine.receive(now, frame, Some(sockets)));
             if let Some(segment) = engine.port.observed.segment {

@@ -1,13 +1,13 @@
 //! Which connections of an interface have something to do, now or later.
 
 use alloc::collections::{BTreeMap, VecDeque};
-use alloc::rc::Rc;
+use alloc::rc::{Rc, Weak};
 use alloc::vec::Vec;
 use core::cell::Cell;
 use core::task::Waker;
 
 use super::connection::Connection;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// The work of an interface.
 #[derive(Default)]
@@ -20,6 +20,9 @@ pub(super) struct Schedule {
     /// Connections that may need a timer, unless their program answers at once.
     postponed: VecDeque<Rc<Connection>>,
     lacking_neighbour: Vec<Rc<Connection>>,
+    /// Connections whose send buffers have touched pages, and when to look whether they are
+    /// quiet; in that order.
+    written: VecDeque<(Instant, Weak<Connection>)>,
     /// The interface's task while it sleeps.
     sleeping: Option<Waker>,
 }
@@ -31,7 +34,12 @@ pub(super) struct Place {
     deadline: Cell<Option<Instant>>,
     postponed: Cell<Option<Instant>>,
     lacks_neighbour: Cell<bool>,
+    /// When the program last wrote, while among `written`.
+    written_at: Cell<Option<Instant>>,
 }
+
+/// How long a connection is quiet before its send buffer gives its pages back.
+const QUIET: Duration = Duration::from_secs(1);
 
 impl Schedule {
     /// `connection` may have something to send.
@@ -113,7 +121,44 @@ impl Schedule {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.timers.first_key_value().map(|(key, _)| key.0)
+        let timer = self.timers.first_key_value().map(|(key, _)| key.0);
+        let look = self.written.front().map(|(at, _)| *at);
+        timer.into_iter().chain(look).min()
+    }
+
+    /// The program wrote to the send buffer of `connection`, or wants to.
+    pub(super) fn has_written(&mut self, connection: &Rc<Connection>, now: Instant) {
+        if connection.place.written_at.replace(Some(now)).is_none() {
+            self.written
+                .push_back((now + QUIET, Rc::downgrade(connection)));
+        }
+    }
+
+    /// Whether it is time to ask for [`next_quiet`](Self::next_quiet).
+    pub(super) fn has_quiet(&self, now: Instant) -> bool {
+        self.written.front().is_some_and(|(at, _)| *at <= now)
+    }
+
+    /// Connections that nothing was written to for a while, one after the other. Each writing
+    /// connection is looked at once in that time.
+    pub(super) fn next_quiet(&mut self, now: Instant) -> Option<Rc<Connection>> {
+        while self.has_quiet(now) {
+            let (_, connection) = self.written.pop_front()?;
+            let Some(connection) = connection.upgrade() else {
+                continue;
+            };
+            match connection.place.written_at.get() {
+                Some(at) if now < at + QUIET => {
+                    self.written
+                        .push_back((now + QUIET, Rc::downgrade(&connection)));
+                }
+                _ => {
+                    connection.place.written_at.set(None);
+                    return Some(connection);
+                }
+            }
+        }
+        None
     }
 
     /// `connection` waits for the Ethernet address of its next hop.

@@ -12,6 +12,7 @@ use smoltcp::socket::tcp::State;
 
 use super::connection::{Connection, Stage};
 use super::listener::now_or_boot;
+use super::pages;
 use super::stack::Stack;
 use super::{ConnectError, TcpError};
 use crate::time::timeout;
@@ -21,10 +22,12 @@ use crate::time::timeout;
 pub struct TcpOptions {
     /// Bytes that can arrive and wait to be read: also the largest window the peer sees.
     /// `None`, unless told: as memory allows. That is 16 KiB when the stack has no limit for
-    /// its buffers, else a 64th of what is left below
-    /// [the limit](Stack::set_buffer_limit), from 4 to 64 KiB.
+    /// its buffers. Else the first connection gets a 64th of
+    /// [the limit](Stack::set_buffer_limit), and one that comes to n others an n-th of that,
+    /// from 2 to 256 KiB.
     pub receive_buffer: Option<usize>,
-    /// Bytes that can be written and wait to be acknowledged. `None`, unless told: as above.
+    /// Bytes that can be written and wait to be acknowledged. `None`, unless told: 256 KiB where
+    /// the platform backs memory only once it is used, else as above.
     pub send_buffer: Option<usize>,
     /// How long the peer may take to answer when a connection is opened. 30 s unless told.
     pub connect_timeout: Duration,
@@ -220,15 +223,28 @@ impl TcpStream {
 
     async fn send(&self, data: &[u8]) -> Result<usize, TcpError> {
         poll_fn(|task| {
+            let mut lacks_memory = false;
             let result = self.connection.with_socket(|socket| {
+                let mut data = data;
+                if self.connection.has_send_pages {
+                    let room = socket.send_capacity() - socket.send_queue();
+                    let wanted = data.len().min(room);
+                    data = &data[..pages::room_for(wanted)];
+                    lacks_memory = data.is_empty() && wanted > 0;
+                }
                 let result = socket.send_slice(data);
                 if let Ok(0) = result
-                    && !data.is_empty()
+                    && !lacks_memory
                 {
                     socket.register_send_waker(task.waker());
                 }
                 result
             });
+            if lacks_memory {
+                self.connection.await_memory(task.waker());
+            } else {
+                self.connection.has_written();
+            }
             match result {
                 Ok(0) if !data.is_empty() => Poll::Pending,
                 Ok(length) => {

@@ -157,7 +157,7 @@ fn a_flood_of_forged_syns_leaves_honest_peers_their_place() {
 #[test]
 fn a_flood_leaves_honest_peers_their_memory() {
     // Eight connections fit.
-    flood_and_ask(|stack| stack.set_buffer_limit(64 * 1024), 5);
+    flood_and_ask(|stack| stack.set_buffer_limit(32 * 1024), 5);
 }
 
 /// Floods a stack, and opens a connection in the middle of it, with `between` more forged SYNs

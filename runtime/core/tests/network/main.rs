@@ -7,6 +7,7 @@ mod hostile;
 mod ipv6;
 mod lifecycle;
 mod loss;
+mod memory;
 mod segmentation;
 mod support;
 mod tcp;

@@ -21,6 +21,12 @@ use rekernel_core::time::Duration;
 pub(crate) struct VirtualTime {
     now: Cell<Duration>,
     seed: Cell<u8>,
+    /// There are buffers that are backed when they are touched.
+    pub(crate) has_pages: Cell<bool>,
+    /// No more of them can be backed.
+    pub(crate) is_short: Cell<bool>,
+    /// Bytes that were given back.
+    pub(crate) given_back: Cell<usize>,
 }
 
 impl Platform for VirtualTime {
@@ -52,11 +58,31 @@ impl Platform for VirtualTime {
         *seed = [self.seed.get(); 32];
         Ok(())
     }
+
+    fn socket_buffer(&self, bytes: usize) -> Option<Vec<u8>> {
+        self.has_pages.get().then(|| vec![0; bytes])
+    }
+
+    fn can_back(&self, _bytes: usize) -> bool {
+        !self.is_short.get()
+    }
+
+    fn give_back(&self, unused: &mut [u8]) {
+        unused.fill(0);
+        self.given_back.set(self.given_back.get() + unused.len());
+    }
 }
 
 /// Runs `test` in virtual time.
 pub(crate) fn run<F: Future>(test: F) -> F::Output {
     executor::run(Box::leak(Box::<VirtualTime>::default()), test)
+}
+
+/// As [`run`], on a machine with buffers whose pages take memory only once they are touched.
+pub(crate) fn run_with_pages<F: Future>(test: impl FnOnce(&'static VirtualTime) -> F) -> F::Output {
+    let machine: &'static VirtualTime = Box::leak(Box::default());
+    machine.has_pages.set(true);
+    executor::run(machine, test(machine))
 }
 
 /// What a wire does to one frame in a thousand.

@@ -468,7 +468,7 @@ fn memory_limit_refuses_instead_of_failing() {
             .server
             .listen(at(SERVER, 80), TcpOptions::default())
             .unwrap();
-        pair.server.set_buffer_limit(3 * 8 * 1024);
+        pair.server.set_buffer_limit(3 * 2 * 2048);
         let quick = TcpOptions {
             connect_timeout: Duration::from_secs(2),
             ..TcpOptions::default()
