@@ -123,10 +123,15 @@ impl Manifest {
         Ok(())
     }
 
-    pub(crate) fn fact(&self, name: &str) -> Option<&str> {
+    pub(crate) fn fact<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        self.facts(name).next()
+    }
+
+    /// All facts of this name.
+    pub(crate) fn facts<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.facts
             .iter()
-            .find(|(known, _)| known == name)
+            .filter(move |(known, _)| known == name)
             .map(|(_, value)| value.as_str())
     }
 

@@ -71,19 +71,26 @@ impl Modules {
         &self.version
     }
 
-    /// Adds the modules to dom0's root, with two lists of the order to load them in.
+    /// Adds dom0's modules to its root, with two lists of the order to load them in.
     pub(crate) fn add_to(&self, tree: &mut Tree) -> Result<()> {
+        self.add_lists(
+            &[("lab/modules.first", FIRST), ("lab/modules.rest", REST)],
+            tree,
+        )
+    }
+
+    /// Adds modules, those they depend on, and a file for each list with the order to load its
+    /// modules in.
+    pub(crate) fn add_lists(&self, lists: &[(&str, &[&str])], tree: &mut Tree) -> Result<()> {
         let mut order = Vec::new();
-        let mut add = |modules: &[&str]| {
+        for (file, modules) in lists {
             let start = order.len();
-            for module in modules {
+            for module in *modules {
                 add_module(name_of(module), &|name| self.content(name), &mut order)?;
             }
             let added = order[start..].iter().map(|(name, _)| format!("{name}\n"));
-            Ok::<_, Error>(added.collect::<String>().into_bytes())
-        };
-        tree.file("lab/modules.first", false, add(FIRST)?);
-        tree.file("lab/modules.rest", false, add(REST)?);
+            tree.file(file, false, added.collect::<String>().into_bytes());
+        }
         for (name, content) in order {
             tree.file(&format!("lab/modules/{name}.ko"), false, content);
         }

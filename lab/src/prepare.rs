@@ -122,7 +122,7 @@ pub(crate) const ROOT: &str = "root.cpio";
 const PREFIX: &str = "dom0-";
 const GRACE: Duration = Duration::from_secs(24 * 3600);
 
-fn check_machine() -> Result<()> {
+pub(crate) fn check_machine() -> Result<()> {
     let unsupported = |reason: &str| {
         Err(Error::Unsupported {
             reason: reason.into(),

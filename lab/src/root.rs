@@ -84,11 +84,7 @@ impl Packages {
     /// The archive dom0 starts from.
     pub(crate) fn dom0_root(&self, modules: &Modules) -> Result<Vec<u8>> {
         let mut tree = skeleton(&self.xen);
-        let mut programs = Programs {
-            packages: self,
-            tree: &mut tree,
-            seen: BTreeSet::new(),
-        };
+        let mut programs = Programs::new(self, &mut tree);
         programs.add_named(PROGRAMS)?;
         programs.add_xen()?;
         self.add_scripts(&mut tree)?;
@@ -117,9 +113,28 @@ impl Packages {
     }
 }
 
-/// What every root has, whatever the packages hold.
+/// Paths by which packages may name programs and libraries, and Linux's own first device.
+pub(crate) fn add_usual_paths(tree: &mut Tree) {
+    for (link, target) in [
+        ("bin", "usr/bin"),
+        ("sbin", "usr/sbin"),
+        ("lib", "usr/lib"),
+        ("lib64", "usr/lib64"),
+        ("var/run", "../run"),
+    ] {
+        tree.link(link, target);
+    }
+    // Linux opens it before anything can be mounted.
+    tree.character_device("dev/console", 5, 1);
+    let passwords = b"root:x:0:0:root:/root:/bin/bash\n";
+    tree.file("etc/passwd", false, passwords.into());
+    tree.file("etc/group", false, b"root:x:0:\n".into());
+}
+
+/// What every root of dom0 has, whatever the packages hold.
 fn skeleton(xen: &str) -> Tree {
     let mut tree = Tree::default();
+    add_usual_paths(&mut tree);
     for folder in [
         "dev",
         "etc",
@@ -142,20 +157,9 @@ fn skeleton(xen: &str) -> Tree {
     ] {
         tree.folder(folder);
     }
-    // Packages may name programs by either path.
-    for (link, target) in [
-        ("bin", "usr/bin"),
-        ("sbin", "usr/sbin"),
-        ("lib", "usr/lib"),
-        ("lib64", "usr/lib64"),
-        ("var/run", "../run"),
-        ("usr/bin/sh", "bash"),
-        ("init", "usr/bin/busybox"),
-    ] {
+    for (link, target) in [("usr/bin/sh", "bash"), ("init", "usr/bin/busybox")] {
         tree.link(link, target);
     }
-    // Linux opens it before anything can be mounted.
-    tree.character_device("dev/console", 5, 1);
     let environment = format!(
         "export PATH=/usr/lib/xen-{xen}/bin:/usr/sbin:/usr/bin:/usr/lib/busybox\n\
          export HOME=/root LANG=C TERM=dumb\n"
@@ -166,12 +170,6 @@ fn skeleton(xen: &str) -> Tree {
     tree.file("lab/agent", true, AGENT.into());
     tree.file("etc/inittab", false, INITTAB.into());
     tree.file(
-        "etc/passwd",
-        false,
-        b"root:x:0:0:root:/root:/bin/bash\n".into(),
-    );
-    tree.file("etc/group", false, b"root:x:0:\n".into());
-    tree.file(
         "etc/services",
         false,
         b"domain 53/tcp\ndomain 53/udp\nhttp 80/tcp\n".into(),
@@ -181,14 +179,23 @@ fn skeleton(xen: &str) -> Tree {
 }
 
 /// Adds programs and, once each, the libraries they load.
-struct Programs<'a> {
+pub(crate) struct Programs<'a> {
     packages: &'a Packages,
     tree: &'a mut Tree,
     seen: BTreeSet<String>,
 }
 
-impl Programs<'_> {
-    fn add_named(&mut self, names: &[&str]) -> Result<()> {
+impl<'a> Programs<'a> {
+    pub(crate) fn new(packages: &'a Packages, tree: &'a mut Tree) -> Self {
+        Self {
+            packages,
+            tree,
+            seen: BTreeSet::new(),
+        }
+    }
+
+    /// Adds programs of this name to `usr/bin`, wherever their package has them.
+    pub(crate) fn add_named(&mut self, names: &[&str]) -> Result<()> {
         for name in names {
             let file = ["usr/bin", "bin", "usr/sbin", "sbin"]
                 .map(|folder| self.packages.folder.join(folder).join(name))

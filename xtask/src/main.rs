@@ -1,4 +1,4 @@
-//! What maintainers run: `cargo xtask test`.
+//! What maintainers run: `cargo xtask test` and `cargo xtask bench`.
 //!
 //! Three tiers, each a module: [`host`] checks the source and runs the tests of the crates
 //! on this machine; [`qemu`] boots guests under QEMU; [`xen`] boots a real Xen and creates
@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod command;
 mod guests;
 mod host;
@@ -43,12 +44,15 @@ enum Command {
     /// What the tests of offloads run in a network of their own
     #[command(hide = true)]
     Transfer(qemu::transfer::Arguments),
+    /// Measure a rekernel guest against Linux guests on the same Xen
+    Bench(bench::Arguments),
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Test(arguments) => test::command(&arguments),
         Command::Transfer(arguments) => qemu::transfer::command(&arguments),
+        Command::Bench(arguments) => bench::command(&arguments),
     };
     outcome.unwrap_or_else(|error| {
         progress::error(&format!("{error:#}"));

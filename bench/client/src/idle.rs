@@ -1,0 +1,53 @@
+//! What many idle connections cost those that are not idle.
+
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use crate::http::Connection;
+use crate::{Result, print, requests};
+
+/// The connections on which requests are made.
+const BUSY: usize = 8;
+
+/// Measures requests per second on eight connections, first alone (`alone`), then beside `count`
+/// idle ones (`beside`), in thousandths; and `heap_before` and `heap_after`, if the guest tells.
+pub(crate) fn compare(server: SocketAddr, path: &str, count: usize, time: Duration) -> Result<()> {
+    let per_second = || {
+        let answers = requests::keep_alive(server, path, BUSY, time)?;
+        Ok::<_, Box<dyn std::error::Error>>((answers.per_second() * 1000.0) as u64)
+    };
+    // Once for nothing: buffers are allocated, tables grow.
+    per_second()?;
+    print("alone", per_second()?);
+    let before = heap(server);
+    let started = Instant::now();
+    let mut idle = Vec::with_capacity(count);
+    for _ in 0..count {
+        idle.push(TcpStream::connect(server)?);
+    }
+    print("opening", started.elapsed().as_nanos());
+    let after = heap(server);
+    print("beside", per_second()?);
+    if let (Ok(before), Ok(after)) = (before, after) {
+        print("heap_before", before);
+        print("heap_after", after);
+    }
+    // Those that the guest has ended meanwhile were not held.
+    let held = idle.iter().filter(|stream| is_open(stream)).count();
+    print("held", held);
+    Ok(())
+}
+
+fn heap(server: SocketAddr) -> Result<u64> {
+    let mut connection = Connection::open_for_one(server, "/heap")?;
+    let text = String::from_utf8(connection.get()?.to_vec())?;
+    Ok(text.trim().parse()?)
+}
+
+fn is_open(stream: &TcpStream) -> bool {
+    let would_block = |error: &std::io::Error| error.kind() == std::io::ErrorKind::WouldBlock;
+    stream.set_nonblocking(true).is_ok()
+        && stream
+            .peek(&mut [0])
+            .is_err_and(|error| would_block(&error))
+}

@@ -1,0 +1,133 @@
+//! The services that `cargo xtask bench` measures, as a rekernel guest.
+//!
+//! | port     | what                                                        | its Linux counterpart |
+//! |----------|-------------------------------------------------------------|-----------------------|
+//! | TCP 80   | HTTP: `/bytes/N`, and `/heap`: bytes of the heap in use     | nginx                 |
+//! | TCP 5001 | sends until the connection ends                             | `bench/peer`          |
+//! | TCP 5002 | receives until the peer has finished, then ends             | `bench/peer`          |
+//! | UDP 5003 | sends every datagram back                                   | `bench/peer`          |
+//!
+//! HTTP is served by the very code of the example `http`, but that idle connections are kept:
+//! opening thousands of them takes minutes under emulation.
+#![no_std]
+#![no_main]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+#[path = "../../../examples/http/src/bytes.rs"]
+mod bytes;
+#[path = "../../../examples/http/src/socket.rs"]
+#[expect(dead_code, reason = "uploads are the example's")]
+mod socket;
+
+use core::net::Ipv6Addr;
+
+use embedded_io_async::{Read, Write};
+use picoserve::response::Response;
+use picoserve::routing::{PathRouter, get, parse_path_segment};
+use picoserve::time::Duration;
+use picoserve::{Config, Router, Server, Timeouts};
+use rekernel::net::{BindError, TcpListener, TcpOptions, TcpStream, UdpSocket, first_address};
+
+use crate::bytes::Bytes;
+use crate::socket::{GuestTimer, Socket};
+
+const HTTP: u16 = 80;
+const SOURCE: u16 = 5001;
+const SINK: u16 = 5002;
+const ECHO: u16 = 5003;
+
+/// As nginx's, which the Linux guests listen with.
+const BACKLOG: usize = 4096;
+
+#[rekernel::main]
+async fn main() -> Result<(), BindError> {
+    let http = listen(HTTP).await?;
+    let source = listen(SOURCE).await?;
+    let sink = listen(SINK).await?;
+    let echo = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, ECHO)).await?;
+    rekernel::spawn(send_back(echo));
+    rekernel::spawn(accept(source, |stream| rekernel::spawn(send(stream))));
+    rekernel::spawn(accept(sink, |stream| rekernel::spawn(receive(stream))));
+    rekernel::spawn(async {
+        if let Some(address) = first_address().await {
+            rekernel::ready(format_args!("http://{address}/"));
+        }
+    });
+    accept(http, |stream| rekernel::spawn(serve(stream))).await;
+    Ok(())
+}
+
+async fn listen(port: u16) -> Result<TcpListener, BindError> {
+    let options = TcpOptions {
+        backlog: BACKLOG,
+        ..TcpOptions::default()
+    };
+    TcpListener::bind_with((Ipv6Addr::UNSPECIFIED, port), options).await
+}
+
+/// Gives each connection to `start`.
+async fn accept<T>(listener: TcpListener, start: impl Fn(TcpStream) -> T) {
+    while let Ok((stream, _peer)) = listener.accept().await {
+        start(stream);
+    }
+}
+
+/// What one read or write of the bulk services moves at most.
+const BLOCK: usize = 64 << 10;
+
+static ZEROS: [u8; BLOCK] = [0; BLOCK];
+
+async fn send(mut stream: TcpStream) {
+    while stream.write_all(&ZEROS).await.is_ok() {}
+}
+
+async fn receive(mut stream: TcpStream) {
+    let mut block = alloc::vec![0; BLOCK];
+    while let Ok(1..) = stream.read(&mut block).await {}
+}
+
+async fn send_back(socket: UdpSocket) {
+    let mut datagram = [0; 2048];
+    loop {
+        let (count, peer) = socket.recv_from(&mut datagram).await;
+        if let Err(error) = socket.send_to(&datagram[..count], peer).await {
+            log::warn!("a datagram is not sent back: {error}");
+        }
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+const CONFIG: Config = Config::new(Timeouts {
+    start_read_request: HOUR,
+    persistent_start_read_request: HOUR,
+    read_request: Duration::from_secs(10),
+    write: Duration::from_secs(30),
+})
+.keep_connection_alive();
+
+/// What the library may buffer of a request's head, as in the example.
+const HEAD_BYTES: usize = 2048;
+
+async fn serve(stream: TcpStream) {
+    let router = router();
+    let mut head = alloc::vec![0; HEAD_BYTES];
+    let server = Server::custom(&router, GuestTimer, &CONFIG, &mut head);
+    if let Err(error) = server.serve(Socket::new(stream)).await {
+        log::debug!("{error}");
+    }
+}
+
+fn router() -> Router<impl PathRouter> {
+    Router::new()
+        .route(
+            ("/bytes", parse_path_segment()),
+            get(async |length: usize| Response::ok(Bytes { length })),
+        )
+        .route(
+            "/heap",
+            get(async || alloc::format!("{}\n", rekernel::memory().heap.used)),
+        )
+}
