@@ -38,10 +38,19 @@ pub(crate) fn compare(server: SocketAddr, path: &str, count: usize, time: Durati
     Ok(())
 }
 
+/// Bytes of the guest's heap in use, from the page about itself that the example `http` serves.
 fn heap(server: SocketAddr) -> Result<u64> {
-    let mut connection = Connection::open_for_one(server, "/heap")?;
-    let text = String::from_utf8(connection.get()?.to_vec())?;
-    Ok(text.trim().parse()?)
+    let mut connection = Connection::open_for_one(server, "/")?;
+    let page = String::from_utf8(connection.get()?.to_vec())?;
+    let kibibytes: u64 = heap_of(&page).ok_or("the page has no heap")?.parse()?;
+    Ok(kibibytes << 10)
+}
+
+/// `<th align=left>heap<td>132 of 14000 KiB in use`.
+fn heap_of(page: &str) -> Option<&str> {
+    let (_, row) = page.split_once(">heap<td>")?;
+    let (used, rest) = row.split_once(' ')?;
+    rest.contains("KiB in use").then_some(used)
 }
 
 fn is_open(stream: &TcpStream) -> bool {
@@ -50,4 +59,16 @@ fn is_open(stream: &TcpStream) -> bool {
         && stream
             .peek(&mut [0])
             .is_err_and(|error| would_block(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_heap_is_found_in_the_page() {
+        let page = "<tr><th align=left>heap<td>132 of 14000 KiB in use\n<tr>";
+        assert_eq!(heap_of(page), Some("132"));
+        assert_eq!(heap_of("<h1>403 Forbidden</h1>"), None);
+    }
 }

@@ -2,35 +2,39 @@
 //!
 //! | port     | what                                                        | its Linux counterpart |
 //! |----------|-------------------------------------------------------------|-----------------------|
-//! | TCP 80   | HTTP: `/bytes/N`, and `/heap`: bytes of the heap in use     | nginx                 |
+//! | TCP 80   | HTTP, as the example `http`                                 | nginx                 |
 //! | TCP 5001 | sends until the connection ends                             | `bench/peer`          |
 //! | TCP 5002 | receives until the peer has finished, then ends             | `bench/peer`          |
 //! | UDP 5003 | sends every datagram back                                   | `bench/peer`          |
 //!
-//! HTTP is served by the very code of the example `http`, but that idle connections are kept:
-//! opening thousands of them takes minutes under emulation.
+//! HTTP is served by the very code of the example, but that idle connections are kept: opening
+//! thousands of them takes minutes under emulation.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
-#[path = "../../../examples/http/src/bytes.rs"]
-mod bytes;
+#[path = "../../../examples/http/src/content.rs"]
+mod content;
+#[path = "../../../examples/http/src/echo.rs"]
+mod echo;
+#[path = "../../../examples/http/src/page.rs"]
+mod page;
+#[path = "../../../examples/http/src/service.rs"]
+mod service;
 #[path = "../../../examples/http/src/socket.rs"]
-#[expect(dead_code, reason = "uploads are the example's")]
 mod socket;
 
 use core::net::Ipv6Addr;
 
 use embedded_io_async::{Read, Write};
-use picoserve::response::Response;
-use picoserve::routing::{PathRouter, get, parse_path_segment};
 use picoserve::time::Duration;
 use picoserve::{Config, Router, Server, Timeouts};
 use rekernel::net::{BindError, TcpListener, TcpOptions, TcpStream, UdpSocket, first_address};
 
-use crate::bytes::Bytes;
+use crate::content::Pattern;
+use crate::service::Service;
 use crate::socket::{GuestTimer, Socket};
 
 const HTTP: u16 = 80;
@@ -55,7 +59,11 @@ async fn main() -> Result<(), BindError> {
             rekernel::ready(format_args!("http://{address}/"));
         }
     });
-    accept(http, |stream| rekernel::spawn(serve(stream))).await;
+    let pattern = Pattern::new();
+    accept(http, |stream| {
+        rekernel::spawn(serve(stream, pattern.clone()))
+    })
+    .await;
     Ok(())
 }
 
@@ -108,26 +116,15 @@ const CONFIG: Config = Config::new(Timeouts {
 })
 .keep_connection_alive();
 
-/// What the library may buffer of a request's head, as in the example.
-const HEAD_BYTES: usize = 2048;
-
-async fn serve(stream: TcpStream) {
-    let router = router();
-    let mut head = alloc::vec![0; HEAD_BYTES];
+async fn serve(stream: TcpStream, pattern: Pattern) {
+    let socket = Socket::new(stream);
+    let router = Router::from_service(Service {
+        upload: socket.upload(),
+        pattern,
+    });
+    let mut head = alloc::vec![0; echo::HEAD_BYTES];
     let server = Server::custom(&router, GuestTimer, &CONFIG, &mut head);
-    if let Err(error) = server.serve(Socket::new(stream)).await {
+    if let Err(error) = server.serve(socket).await {
         log::debug!("{error}");
     }
-}
-
-fn router() -> Router<impl PathRouter> {
-    Router::new()
-        .route(
-            ("/bytes", parse_path_segment()),
-            get(async |length: usize| Response::ok(Bytes { length })),
-        )
-        .route(
-            "/heap",
-            get(async || alloc::format!("{}\n", rekernel::memory().heap.used)),
-        )
 }
