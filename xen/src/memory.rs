@@ -108,10 +108,10 @@ impl Frame {
         // direction flag is clear by the calling convention.
         unsafe {
             asm!(
-                "rep stosb",
-                inout("rcx") PAGE_SIZE => _,
+                "rep stosq",
+                inout("rcx") PAGE_SIZE / 8 => _,
                 inout("rdi") self.address.as_ptr() => _,
-                in("al") 0_u8,
+                in("rax") 0_u64,
                 options(nostack, preserves_flags)
             );
         }
