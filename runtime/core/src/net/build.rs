@@ -8,8 +8,8 @@ use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, ETHERNET_HEADER_LEN, EthernetAddress, EthernetFrame,
     EthernetProtocol, EthernetRepr, IPV6_LINK_LOCAL_ALL_ROUTERS, Icmpv6Packet, Icmpv6Repr,
-    IpAddress, IpProtocol, IpRepr, Ipv6Packet, Ipv6Repr, NdiscRepr, TcpControl, TcpPacket, TcpRepr,
-    TcpSeqNumber,
+    IpAddress, IpProtocol, IpRepr, IpVersion, Ipv4Packet, Ipv6Packet, Ipv6Repr, NdiscRepr,
+    TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
 };
 
 use super::frame::Flow;
@@ -129,4 +129,87 @@ fn ethernet(
     }
     .emit(&mut EthernetFrame::new_unchecked(&mut frame[..]));
     (frame, ETHERNET_HEADER_LEN)
+}
+
+/// Copies of a received segment without its payload, to acknowledge less than it did.
+pub(super) struct Acknowledgement {
+    frame: Vec<u8>,
+    /// Index of the TCP header.
+    transport: usize,
+    source: IpAddress,
+    destination: IpAddress,
+}
+
+impl Acknowledgement {
+    /// `None` if `frame` is not one whole TCP segment, or damaged; `is_verified`: it is not.
+    pub(super) fn without_payload(frame: &[u8], is_verified: bool) -> Option<Self> {
+        let ethernet = EthernetFrame::new_checked(frame).ok()?;
+        let (source, destination, header_length, payload): (IpAddress, IpAddress, _, _) =
+            match ethernet.ethertype() {
+                EthernetProtocol::Ipv4 => {
+                    let packet = Ipv4Packet::new_checked(ethernet.payload()).ok()?;
+                    let is_whole = !packet.more_frags() && packet.frag_offset() == 0;
+                    if !is_whole
+                        || packet.next_header() != IpProtocol::Tcp
+                        || !packet.verify_checksum()
+                    {
+                        return None;
+                    }
+                    let (source, destination) = (packet.src_addr(), packet.dst_addr());
+                    let header_length = usize::from(packet.header_len());
+                    let length = usize::from(packet.total_len());
+                    let payload = ethernet.payload().get(header_length..length)?;
+                    (source.into(), destination.into(), header_length, payload)
+                }
+                EthernetProtocol::Ipv6 => {
+                    let packet = Ipv6Packet::new_checked(ethernet.payload()).ok()?;
+                    if packet.next_header() != IpProtocol::Tcp {
+                        return None;
+                    }
+                    let (source, destination) = (packet.src_addr(), packet.dst_addr());
+                    let end = packet.total_len();
+                    let payload = ethernet.payload().get(packet.header_len()..end)?;
+                    (
+                        source.into(),
+                        destination.into(),
+                        packet.header_len(),
+                        payload,
+                    )
+                }
+                _ => return None,
+            };
+        let segment = TcpPacket::new_checked(payload).ok()?;
+        if !is_verified && !segment.verify_checksum(&source, &destination) {
+            return None;
+        }
+        let transport = ETHERNET_HEADER_LEN + header_length;
+        let length = usize::from(segment.header_len());
+        let mut frame = frame[..transport + length].to_vec();
+        let packet = &mut frame[ETHERNET_HEADER_LEN..];
+        // Lengths fit: they are shorter than those that were there.
+        if source.version() == IpVersion::Ipv6 {
+            Ipv6Packet::new_unchecked(packet).set_payload_len(length as u16);
+        } else {
+            let mut packet = Ipv4Packet::new_unchecked(packet);
+            packet.set_total_len((header_length + length) as u16);
+            packet.fill_checksum();
+        }
+        let mut segment = TcpPacket::new_unchecked(&mut frame[transport..]);
+        segment.set_fin(false);
+        segment.set_psh(false);
+        Some(Self {
+            frame,
+            transport,
+            source,
+            destination,
+        })
+    }
+
+    /// The frame that acknowledges up to `number`.
+    pub(super) fn of(&mut self, number: u32) -> &[u8] {
+        let mut segment = TcpPacket::new_unchecked(&mut self.frame[self.transport..]);
+        segment.set_ack_number(TcpSeqNumber(number as i32));
+        segment.fill_checksum(&self.source, &self.destination);
+        &self.frame
+    }
 }

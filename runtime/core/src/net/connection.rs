@@ -14,6 +14,7 @@ use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
 use super::TcpError;
 use super::budget::{ConnectionShare, try_buffer};
 use super::frame::{Arrival, DEFAULT_SEGMENT, Endpoint, Flow};
+use super::growth::Growth;
 use super::interface::Interface;
 use super::listener::Backlog;
 use super::pages;
@@ -61,6 +62,7 @@ pub(super) struct Connection {
     pub(super) peer_finished: Cell<bool>,
     /// The most payload that the peer takes in one segment.
     pub(super) peer_segment: Cell<u16>,
+    pub(super) growth: Growth,
     /// The last segment sent.
     pub(super) last_segment: Cell<Option<Segment>>,
     user_timeout: Duration,
@@ -149,6 +151,7 @@ impl Connection {
             closing: Cell::new(false),
             peer_finished: Cell::new(false),
             peer_segment: Cell::new(DEFAULT_SEGMENT),
+            growth: Growth::new(),
             last_segment: Cell::new(None),
             user_timeout: options.user_timeout,
             sockets: RefCell::new(sockets),

@@ -45,6 +45,8 @@ pub(super) struct Arrival {
     pub(super) opens: bool,
     /// Of a segment with SYN: the most payload that its sender takes in a segment.
     pub(super) segment_size: Option<u16>,
+    /// What it acknowledges, if nothing else but data and FIN is in it.
+    pub(super) acknowledgement: Option<u32>,
     /// Bytes of payload.
     pub(super) payload: usize,
 }
@@ -168,6 +170,8 @@ fn classify_transport(
                 flow: flow(segment.src_port(), segment.dst_port()),
                 opens: segment.syn() && !segment.ack() && !segment.rst() && !segment.fin(),
                 segment_size: segment.syn().then(|| offered_segment_size(&segment)),
+                acknowledgement: (segment.ack() && !segment.syn() && !segment.rst())
+                    .then(|| segment.ack_number().0 as u32),
                 payload: segment.payload().len(),
             }),
             Err(_) => Class::Other,

@@ -28,6 +28,7 @@ mod dns;
 mod engine;
 mod error;
 mod frame;
+mod growth;
 mod information;
 mod interface;
 mod listener;

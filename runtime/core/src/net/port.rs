@@ -110,6 +110,11 @@ impl Port {
         self.capabilities = self.capabilities();
     }
 
+    /// Whether the checksums of received frames hold for sure.
+    pub(super) fn vouches_for_checksums(&self) -> bool {
+        self.offload.receive_verified
+    }
+
     /// Bytes of TCP payload that fit into one packet of the link.
     pub(super) fn segment_size(&self, is_ipv6: bool) -> usize {
         self.mtu - ip_header_length(is_ipv6) - TCP_HEADER_LEN

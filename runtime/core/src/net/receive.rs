@@ -72,6 +72,7 @@ impl Interface {
                 return;
             }
             connection.expect_segment(&arrival);
+            self.receive_steps(engine, now, frame, &connection, &arrival);
             connection.with_sockets(|sockets| engine.receive(now, frame, Some(sockets)));
             if let Some(segment) = engine.port.observed.segment {
                 connection.last_segment.set(Some(segment));
@@ -103,6 +104,42 @@ impl Interface {
             // Nobody is there: smoltcp answers with a reset.
             None => engine.receive(now, frame, None),
         }
+    }
+
+    /// Hands smoltcp what a segment acknowledges in smaller steps first, if its connection is to
+    /// grow by that.
+    fn receive_steps(
+        &self,
+        engine: &mut Engine,
+        now: Instant,
+        frame: &[u8],
+        connection: &Connection,
+        arrival: &Arrival,
+    ) {
+        let Some(acknowledgement) = arrival
+            .acknowledgement
+            .filter(|_| connection.stage.get() == Stage::Open)
+        else {
+            return;
+        };
+        let size = connection.peer_segment.get();
+        let mut steps = connection
+            .growth
+            .steps(acknowledgement, size.into())
+            .peekable();
+        if steps.peek().is_none() {
+            return;
+        }
+        let is_verified = engine.port.vouches_for_checksums();
+        let Some(mut step) = build::Acknowledgement::without_payload(frame, is_verified) else {
+            return;
+        };
+        connection.with_sockets(|sockets| {
+            for acknowledgement in steps {
+                let frame = step.of(acknowledgement);
+                engine.receive(now, frame, Some(&mut *sockets));
+            }
+        });
     }
 
     /// A SYN for a listener.

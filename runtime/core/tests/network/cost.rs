@@ -51,6 +51,35 @@ fn polls_do_not_grow_with_connections() {
 }
 
 #[test]
+fn an_exchange_takes_one_segment_each_way() {
+    run(async {
+        let pair = Pair::new();
+        serve_echo(&pair.server, 7);
+        settle().await;
+        let mut stream = pair
+            .client
+            .connect(at(SERVER, 7), TcpOptions::default())
+            .await
+            .unwrap();
+        let mut exchange = async || {
+            stream.write_all(b"ping").await.unwrap();
+            stream.read_exact(&mut [0; 4]).await.unwrap();
+        };
+        exchange().await;
+        sleep(Duration::from_secs(1)).await;
+        let before = pair.wire.carried();
+        for _ in 0..100 {
+            exchange().await;
+        }
+        // Acknowledgements ride along.
+        assert_eq!(pair.wire.carried() - before, 200);
+        // But for that of the last answer.
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(pair.wire.carried() - before, 201);
+    });
+}
+
+#[test]
 fn an_idle_network_does_nothing() {
     run(async {
         let pair = Pair::new();

@@ -19,7 +19,7 @@ fn a_quiet_connection_gives_its_pages_back() {
             .connect(at(SERVER, 7), TcpOptions::default())
             .await
             .unwrap();
-        let mut talk = async |stream: &mut rekernel_core::net::TcpStream| {
+        let talk = async |stream: &mut rekernel_core::net::TcpStream| {
             stream.write_all(b"ping").await.unwrap();
             let mut answer = [0; 4];
             stream.read_exact(&mut answer).await.unwrap();
