@@ -18,8 +18,8 @@ use crate::dma::PAGE_SIZE;
 ///
 /// An eighth of RAM, because a program's own buffers are about as large as what is under way
 /// on its interfaces. At least 1 MiB, of which a Xen interface takes 328 KiB at first and up
-/// to 2 MiB under load if it can get them, a virtio interface 280 KiB and up to 2 MiB; at most 64 MiB, since
-/// rings do not grow with RAM.
+/// to 2 MiB under load if it can get them, a virtio interface 280 KiB and up to 2 MiB; at
+/// most 64 MiB, since rings do not grow with RAM.
 const SHARED_BYTES: (usize, usize) = (1 << 20, 64 << 20);
 const SHARED_PART: usize = 8;
 

@@ -93,6 +93,8 @@ pub(crate) struct VirtioNet {
     transmitter: Transmitter<DmaMemory>,
     /// Frames dropped because their checksum was wrong.
     bad_checksums: u64,
+    /// Frames to send that were longer than the device takes.
+    too_long: u64,
     /// Frames dropped for any reason when that was last logged.
     drops_told: u64,
 }
@@ -144,6 +146,7 @@ impl VirtioNet {
             receiver,
             transmitter,
             bad_checksums: 0,
+            too_long: 0,
             drops_told: 0,
         };
         device.announce_buffers();
@@ -178,15 +181,16 @@ impl VirtioNet {
     fn tell_drops(&mut self) {
         let drops = self.receiver.drops();
         let bad_checksums = self.bad_checksums;
-        let total = drops.size + drops.kind + bad_checksums;
-        if total >= 2 * self.drops_told.max(1) || (self.drops_told == 0 && total > 0) {
+        let total = drops.size + drops.kind + bad_checksums + self.too_long;
+        if total > 0 && total >= 2 * self.drops_told {
             self.drops_told = total;
             log::warn!(
-                "{}: received frames dropped so far: {bad_checksums} with a wrong checksum, {} of \
-                 a wrong length, {} of an unknown kind",
+                "{}: frames dropped so far: {bad_checksums} received with a wrong checksum, {} of a \
+                 wrong length, {} of an unknown kind; {} too long to send",
                 self.name,
                 drops.size,
-                drops.kind
+                drops.kind,
+                self.too_long
             );
         }
     }
@@ -294,7 +298,12 @@ impl NetworkDevice for VirtioNet {
             Completion::None | Completion::Checksum => self.mtu.into(),
         };
         let longest = (longest + HEADERS).min(self.transmitter.longest_frame());
-        if !self.link_is_up() || frame.len() > longest {
+        if !self.link_is_up() {
+            return Ok(());
+        }
+        if frame.len() > longest {
+            self.too_long += 1;
+            self.tell_drops();
             return Ok(());
         }
         let header = virtio_frame::header(frame, completion);
