@@ -272,7 +272,12 @@ impl<H: Hypervisor> Connection<H> {
     /// Tells the backend that there are pages to receive into, whether it asked or not: the
     /// first ones were offered before it was there to ask.
     pub(crate) fn announce(&mut self, counters: &mut Counters) {
+        self.notify_receive(counters);
+    }
+
+    fn notify_receive(&self, counters: &mut Counters) {
         counters.notifications += 1;
+        counters.refill_notifications += 1;
         self.ports.receive().notify();
     }
 
@@ -284,8 +289,7 @@ impl<H: Hypervisor> Connection<H> {
     ) -> Result<bool, Misbehaviour> {
         let received = self.receive.receive(frame, counters)?;
         if (!received || self.receive.wants_refill()) && self.receive.refill() {
-            counters.notifications += 1;
-            self.ports.receive().notify();
+            self.notify_receive(counters);
         }
         Ok(received)
     }

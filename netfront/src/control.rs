@@ -247,8 +247,9 @@ impl<H: Hypervisor> Control<H> {
     fn take_down(&mut self) {
         let mut shared = self.shared.borrow_mut();
         if let Some(connection) = shared.disconnect() {
+            let (receive_pages, transmit_pages) = connection.page_counts();
             log::info!(
-                "{}: disconnected; backend is {}; {}",
+                "{}: disconnected; backend is {}; {}; {receive_pages} and {transmit_pages} pages",
                 shared.name,
                 shared.backend,
                 shared.counters

@@ -245,11 +245,13 @@ impl<H: Hypervisor> Device<H> {
         };
         let problem = shared.last_problem.as_deref().unwrap_or("none");
         alloc::format!(
-            "{}: link {link}, frontend {}, backend {}, {}, last problem: {problem}",
+            "{}: link {link}, frontend {}, backend {}, {}, {} and {} pages, last problem: {problem}",
             self.name,
             statistics.frontend,
             statistics.backend,
             statistics.counters,
+            statistics.receive_pages,
+            statistics.transmit_pages,
         )
     }
 }

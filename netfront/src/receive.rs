@@ -25,8 +25,9 @@ pub(crate) const INITIAL_PAGES: usize = 64;
 pub(crate) const MINIMUM_PAGES: usize = MAXIMUM_SLOTS_PER_PACKET;
 
 /// Emptied pages are offered again in batches of at least so many, to write the index and to
-/// think about notifying once for several packets.
-const SMALLEST_BATCH: usize = 16;
+/// think about notifying once for several packets: a backend that has run out of pages waits
+/// for as many as its next packet takes.
+const SMALLEST_BATCH: usize = MAXIMUM_SLOTS_PER_PACKET;
 
 /// The receive ring, its pages, and the packet being put together.
 ///
@@ -177,7 +178,10 @@ impl<H: Hypervisor> ReceiveQueue<H> {
     ) -> Result<bool, ResourceError> {
         let waiting = self.ring.waiting_responses().unwrap_or(0) as usize;
         self.busiest = self.busiest.max(waiting);
-        if self.out_of_pages || self.target >= RING_SLOTS || waiting * 4 < self.target * 3 {
+        let left = self.target.saturating_sub(waiting);
+        // With fewer pages than a packet may take, the backend has stopped.
+        let is_enough = left * 4 > self.target && left >= MAXIMUM_SLOTS_PER_PACKET;
+        if is_enough || self.out_of_pages || self.target >= RING_SLOTS {
             return Ok(false);
         }
         let target = (self.target * 2).min(RING_SLOTS);

@@ -71,6 +71,8 @@ pub struct Counters {
     pub spurious_events: u64,
     /// Events sent to the backend.
     pub notifications: u64,
+    /// Those among the notifications that told of pages to receive into.
+    pub refill_notifications: u64,
     /// Connections made.
     pub connections: u32,
     /// Connections that ended because the backend broke the protocol.
@@ -99,7 +101,7 @@ impl fmt::Display for Counters {
             formatter,
             "received {} frames ({} segmented, {} dropped) {} bytes, \
              transmitted {} frames ({} segmented, {} dropped) {} bytes, \
-             {} events ({} spurious), {} notifications, {} times full, {} frames while down",
+             {} events ({} spurious), {} notifications ({} of pages), {} times full, {} frames while down",
             self.received.frames,
             self.received_segmented,
             self.receive_drops.total(),
@@ -111,6 +113,7 @@ impl fmt::Display for Counters {
             self.events,
             self.spurious_events,
             self.notifications,
+            self.refill_notifications,
             self.queue_full,
             self.transmit_drops.link_down,
         )

@@ -385,6 +385,8 @@ fn scribbling_over_the_rings_does_no_harm() {
     let random = Random::new(0x5eed);
     let mut lab = Lab::connected();
     let frame = plain_frame(1514, 1);
+    let long = crate::checksums::frame(4, crate::checksums::TCP, [0, 0], &[7; 9000]);
+    let payload = std::num::NonZeroU16::new(1460).expect("it is not zero");
     let mut broken = 0;
     for round in 0..4000 {
         if lab.backend.is_connected() {
@@ -405,7 +407,10 @@ fn scribbling_over_the_rings_does_no_harm() {
             }
             _ => {
                 for _ in 0..random.below(300) {
-                    let _ = lab.device.transmit(&frame, Offload::Checksum);
+                    let _ = match random.below(4) {
+                        0 => lab.device.transmit(&long, Offload::Segments { payload }),
+                        _ => lab.device.transmit(&frame, Offload::Checksum),
+                    };
                 }
                 lab.device.flush();
             }

@@ -41,7 +41,10 @@ fn bulk(context: &Context, guest: &Guest, host: &str, version: &str) -> Result<(
          curl -sS -g --max-time 280 -H 'Expect:' -X POST -T sent -o received 'http://{host}/echo'
          sha256sum < sent; sha256sum < received"
     );
+    let cpu_time = || Ok::<_, anyhow::Error>(guest.listing()?.context("the guest is gone")?.time);
+    let before = cpu_time()?;
     let printed = guest.explain(context.sh(&script, Duration::from_secs(300)))?;
+    let used = cpu_time()? - before;
     let mut sums = printed.split_whitespace().filter(|word| *word != "-");
     let (sent, received) = (sums.next(), sums.next());
     ensure!(
@@ -51,6 +54,10 @@ fn bulk(context: &Context, guest: &Guest, host: &str, version: &str) -> Result<(
     context.sh(&format!("xl network-detach {} 0", guest.name), XL_LIMIT)?;
     let line = guest.explain(guest.wait_for("vif0: disconnected", XL_LIMIT))?;
     let counted = Counted::parse(&line).with_context(|| format!("counters in `{line}`"))?;
+    context.measurements.note(
+        &format!("CPU time of the guest per MiB echoed, {version} on Xen"),
+        format!("{:.1} ms", used * 1000.0 / (BULK_BYTES >> 20) as f64),
+    );
     for (direction, frames) in [("in", counted.received), ("out", counted.transmitted)] {
         context.measurements.note(
             &format!("bytes per frame of a bulk transfer {direction}, {version} on Xen"),
@@ -146,8 +153,8 @@ mod tests {
     fn the_line_of_counters_is_parsed() {
         let line = "     9.120 INFO  vif0: disconnected; backend is Closing; received 10 frames \
                     (2 segmented, 3 dropped) 4000 bytes, transmitted 50 frames (6 segmented, \
-                    7 dropped) 80000 bytes, 90 events (1 spurious), 11 notifications, \
-                    12 times full, 13 frames while down";
+                    7 dropped) 80000 bytes, 90 events (1 spurious), 11 notifications \
+                    (8 of pages), 12 times full, 13 frames while down";
         let expected = Counted {
             received: Frames {
                 frames: 10,
