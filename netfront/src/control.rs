@@ -15,7 +15,7 @@ use core::time::Duration;
 use xen_proto::hypervisor::{DomainId, Hypervisor};
 use xen_proto::ring::RingIndex;
 use xen_proto::xenbus::{self, Action, Follower, Frontend, Observation, Phase, State};
-use xen_proto::xenstore::{Store, StoreError};
+use xen_proto::xenstore::{Store, StoreError, join};
 
 use crate::connection::{Connection, Memory};
 use crate::shared::Shared;
@@ -179,8 +179,13 @@ impl<H: Hypervisor> Control<H> {
                 if self.pace.report_at.is_none() {
                     self.pace.awaited(self.hypervisor.now());
                 }
-                self.identify().await?;
-                self.write_state(State::Initialising).await?;
+                let state = self.identify().await?;
+                // The toolstack says so of a device that is new.
+                if state == State::Initialising {
+                    self.shared.borrow_mut().frontend = state;
+                } else {
+                    self.write_state(State::Initialising).await?;
+                }
             }
             Action::Publish => match self.publish(follower).await {
                 Ok(()) => {}
@@ -201,13 +206,19 @@ impl<H: Hypervisor> Control<H> {
     }
 
     /// The address is known before there is a backend, so that an interface can be set up.
-    async fn identify(&mut self) -> Result<(), StoreError> {
-        let text = publish::read_if_there(self.nodes.store(), &self.nodes.node("mac")).await?;
+    /// Returns what state the store says we are in.
+    async fn identify(&self) -> Result<State, StoreError> {
+        let node = self.nodes.node("mac");
+        let (text, state) = join(
+            publish::read_if_there(self.nodes.store(), &node),
+            self.nodes.state(),
+        )
+        .await;
         // A bad one is reported when it comes to connecting.
-        if let Ok(mac) = crate::settings::parse_mac(text.as_deref()) {
+        if let Ok(mac) = crate::settings::parse_mac(text?.as_deref()) {
             self.shared.borrow_mut().identify(mac);
         }
-        Ok(())
+        state
     }
 
     fn start(&mut self) {

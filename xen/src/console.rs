@@ -32,7 +32,8 @@ const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Writes to the console. Line feeds become carriage return and line feed, as on a terminal.
 ///
-/// Never waits and never fails: see the module's description. Before
+/// Never waits and never fails: see the module's description. The backend is told in the next
+/// [`Machine::dispatch_events`](crate::Machine::dispatch_events). Before
 /// [`Machine::start`](crate::Machine::start), and on a machine whose toolstack gave it no
 /// console, it goes to [`emergency`].
 pub fn write(bytes: &[u8]) {
@@ -91,6 +92,8 @@ pub(crate) struct Console {
     port: Mutex<Port>,
     /// The backend kept [`emergency`] waiting for too long: it does not wait again.
     given_up: AtomicBool,
+    /// The backend was not told of what is in the ring.
+    owes_notification: AtomicBool,
 }
 
 impl Console {
@@ -103,18 +106,28 @@ impl Console {
             page,
             port: Mutex::new(port),
             given_up: AtomicBool::new(false),
+            owes_notification: AtomicBool::new(false),
         }
     }
 
     fn write(&self, bytes: &[u8]) {
         if self.output.lock().write(&self.page, bytes) {
-            self.notify();
+            self.owes_notification.store(true, Ordering::Relaxed);
         }
     }
 
     /// Moves what waits into the ring, which may have room again. Called after events.
     pub(crate) fn drain(&self) {
         if self.output.lock().drain(&self.page) {
+            self.owes_notification.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Tells the backend of what was written since the last time: once per turn of the run loop
+    /// instead of once per line.
+    pub(crate) fn announce(&self) {
+        if self.owes_notification.load(Ordering::Relaxed) {
+            self.owes_notification.store(false, Ordering::Relaxed);
             self.notify();
         }
     }

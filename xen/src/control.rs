@@ -8,7 +8,7 @@ use core::fmt;
 use core::time::Duration;
 
 use xen_proto::hypervisor::Hypervisor;
-use xen_proto::xenstore::{Store, StoreError, Watch};
+use xen_proto::xenstore::{Store, StoreError, Watch, join, join_all};
 
 const SHUTDOWN: &str = "control/shutdown";
 
@@ -88,10 +88,10 @@ async fn step<H: Hypervisor>(
     let watch = match watch {
         Some(watch) => watch,
         None => {
-            for feature in FEATURES {
-                announce(store, feature).await?;
-            }
-            watch.insert(store.watch(SHUTDOWN).await?)
+            let announcements = FEATURES.map(|feature| announce(store, feature));
+            let (announced, watched) = join(join_all(announcements), store.watch(SHUTDOWN)).await;
+            announced.into_iter().collect::<Result<(), _>>()?;
+            watch.insert(watched?)
         }
     };
     watch.changed().await?;

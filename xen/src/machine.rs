@@ -185,6 +185,9 @@ impl Machine {
             }
             self.memory.lock().retry_quarantine();
         }
+        if let Some(console) = &self.console {
+            console.announce();
+        }
         any
     }
 

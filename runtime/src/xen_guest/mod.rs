@@ -20,6 +20,7 @@ use rekernel_core::time::{Instant, sleep_until, timeout};
 use spin::Once;
 use xen::control::{ShutdownRequest, shutdown_request};
 use xen::{Detected, Hypervisor, Timers};
+use xen_proto::xenstore::{join, join_all};
 
 use self::vif::Vif;
 use crate::counter::Counter;
@@ -78,43 +79,48 @@ impl Guest {
                 return;
             }
         };
+        log::debug!("asking xenstore");
         let store = Store::new(hypervisor, ring, port);
         spawn(drive_store(store.clone()));
-        spawn(obey_toolstack(store.clone()));
         match netfront::list_vifs(&store).await {
             Ok(handles) => {
-                for handle in handles {
-                    start_vif(hypervisor, &store, handle, interfaces).await;
+                // All at a time, and added in the order of their handles.
+                let vifs = handles
+                    .into_iter()
+                    .map(|handle| start_vif(hypervisor, &store, handle));
+                for vif in join_all(vifs).await.into_iter().flatten() {
+                    interfaces.add(Box::new(vif));
                 }
             }
             Err(error) => log::error!("cannot list network interfaces: {error}"),
         }
+        // After the interfaces have asked, which somebody waits for.
+        spawn(obey_toolstack(store));
     }
 }
 
-async fn start_vif(
-    hypervisor: Hypervisor,
-    store: &Store,
-    handle: u32,
-    interfaces: &mut Interfaces<'_>,
-) {
+/// Starts the interface with this handle, which goes on to connect by itself. Returns once its
+/// Ethernet address is known; `None` if that never happens.
+async fn start_vif(hypervisor: Hypervisor, store: &Store, handle: u32) -> Option<Vif> {
     let (device, control) = NetFront::new(hypervisor, store.clone(), handle);
     spawn(control.run());
-    if timeout(IDENTIFICATION_TIMEOUT, device.identified())
-        .await
-        .is_err()
-    {
+    let (identified, assigned_address) = join(
+        timeout(IDENTIFICATION_TIMEOUT, device.identified()),
+        assigned_address(store, handle),
+    )
+    .await;
+    if identified.is_err() {
         log::error!(
             "{}: the host names no Ethernet address; left out",
             device.name()
         );
-        return;
+        return None;
     }
-    let assigned_address = assigned_address(store, handle).await;
-    interfaces.add(Box::new(Vif {
+    log::debug!("{}: identified", device.name());
+    Some(Vif {
         device,
         assigned_address,
-    }));
+    })
 }
 
 /// The address of `vif = ['ip=...']`. Read here because the stack wants to know it before the

@@ -6,7 +6,7 @@ use core::task::{Context, Poll};
 
 use super::{Observation, State};
 use crate::hypervisor::{DomainId, Hypervisor};
-use crate::xenstore::{Errno, Store, StoreError, Transaction, Watch};
+use crate::xenstore::{Errno, Store, StoreError, Transaction, Watch, join};
 
 /// Longest backend path that is believed, in bytes: names of nodes must still fit after it.
 const LONGEST_BACKEND_PATH: usize = 1024;
@@ -91,17 +91,22 @@ impl<H: Hypervisor> Device<H> {
         mut body: impl AsyncFnMut(&Transaction<H>) -> Result<(), StoreError>,
     ) -> Result<bool, StoreError> {
         let anchor = self.node("backend");
-        self.store
+        let mut gone = false;
+        let result = self
+            .store
             .transaction(async |transaction| {
-                match transaction.read_bytes(&anchor).await {
-                    Ok(_) => {}
-                    Err(error) if error.is_not_found() => return Ok(false),
-                    Err(error) => return Err(error),
-                }
-                body(transaction).await?;
-                Ok(true)
+                // At a time: what `body` does to a device that is gone is given up.
+                let (present, done) =
+                    join(transaction.read_bytes(&anchor), body(transaction)).await;
+                gone = matches!(&present, Err(error) if error.is_not_found());
+                present?;
+                done
             })
-            .await
+            .await;
+        match result {
+            Err(_) if gone => Ok(false),
+            result => result.map(|()| true),
+        }
     }
 
     /// Starts to follow the device and its backend.
@@ -119,11 +124,13 @@ impl<H: Hypervisor> Device<H> {
 
     /// The backend's path and domain, if the device is there.
     async fn find_backend(&self) -> Result<Option<BackendAddress>, StoreError> {
-        let Some(path) = read_if_there(&self.store, &self.node("backend")).await? else {
-            return Ok(None);
-        };
         let node = self.node("backend-id");
-        let Some(text) = read_if_there(&self.store, &node).await? else {
+        let (path, text) = join(
+            read_if_there(&self.store, &self.node("backend")),
+            read_if_there(&self.store, &node),
+        )
+        .await;
+        let (Some(path), Some(text)) = (path?, text?) else {
             return Ok(None);
         };
         let Ok(domain) = text.parse() else {
@@ -204,7 +211,17 @@ impl<H: Hypervisor> Follower<H> {
     /// # Errors
     /// [`StoreError`], except that nodes do not exist.
     pub async fn observe(&mut self) -> Result<Observation, StoreError> {
-        let Some(found) = self.device.find_backend().await? else {
+        let store = &self.device.store;
+        // What the backend known so far says is asked together with whether it is still the one.
+        let known = self.backend_path().map(str::to_string);
+        let (found, said) = join(self.device.find_backend(), async {
+            match &known {
+                Some(path) => Some(read_backend(store, path).await),
+                None => None,
+            }
+        })
+        .await;
+        let Some(found) = found? else {
             self.backend = None;
             return Ok(Observation {
                 present: false,
@@ -212,24 +229,41 @@ impl<H: Hypervisor> Follower<H> {
                 online: false,
             });
         };
-        let store = &self.device.store;
-        let state_node = alloc::format!("{}/state", found.path);
-        let online_node = alloc::format!("{}/online", found.path);
-        let known = matches!(&self.backend, Some((address, _)) if *address == found);
-        if !known {
-            // Watched before it is read, so that no change falls between.
-            let watch = store.watch(&state_node).await?;
-            self.backend = Some((found, watch));
-        }
-        let backend = read_state(store, &state_node).await?;
-        // Backends that do not write it mean to stay.
-        let online = read_if_there(store, &online_node).await?;
+        let is_known = matches!(&self.backend, Some((address, _)) if *address == found);
+        let (backend, online) = match said {
+            Some(said) if is_known => said?,
+            _ => {
+                // Watched before it is read, so that no change falls between: requests are dealt
+                // with in the order in which they are sent.
+                let state_node = alloc::format!("{}/state", found.path);
+                let (watch, said) =
+                    join(store.watch(&state_node), read_backend(store, &found.path)).await;
+                self.backend = Some((found, watch?));
+                said?
+            }
+        };
         Ok(Observation {
             present: true,
             backend,
-            online: online.is_none_or(|online| online != "0"),
+            online,
         })
     }
+}
+
+/// A backend's state, and whether it means to stay.
+async fn read_backend<H: Hypervisor>(
+    store: &Store<H>,
+    path: &str,
+) -> Result<(State, bool), StoreError> {
+    let state_node = alloc::format!("{path}/state");
+    let online_node = alloc::format!("{path}/online");
+    let (state, online) = join(
+        read_state(store, &state_node),
+        read_if_there(store, &online_node),
+    )
+    .await;
+    // Backends that do not write it mean to stay.
+    Ok((state?, online?.is_none_or(|online| online != "0")))
 }
 
 /// A node's text; `None` if it is not there, is not ours to read, or is no text.

@@ -12,6 +12,7 @@
 mod connection;
 mod directory;
 mod error;
+mod join;
 mod parser;
 mod permissions;
 mod store;
@@ -22,6 +23,7 @@ mod watch;
 pub mod wire;
 
 pub use self::error::{Misbehaviour, StoreError};
+pub use self::join::{join, join_all};
 pub use self::parser::{Message, Parser};
 pub use self::permissions::{NodeAccess, Permission};
 pub use self::store::{DEFAULT_TIMEOUT, Store};
