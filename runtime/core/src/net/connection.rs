@@ -18,7 +18,7 @@ use super::growth::Growth;
 use super::interface::Interface;
 use super::listener::Backlog;
 use super::pages;
-use super::port::Segment;
+use super::port::{Observed, Segment};
 use super::schedule::Place;
 use super::stack::Shared;
 use super::tcp::TcpOptions;
@@ -62,6 +62,8 @@ pub(super) struct Connection {
     pub(super) peer_finished: Cell<bool>,
     /// The most payload that the peer takes in one segment.
     pub(super) peer_segment: Cell<u16>,
+    /// The sequence number after the window that our SYN offered, until we sent another segment.
+    first_window_end: Cell<Option<u32>>,
     pub(super) growth: Growth,
     /// The last segment sent.
     pub(super) last_segment: Cell<Option<Segment>>,
@@ -151,6 +153,7 @@ impl Connection {
             closing: Cell::new(false),
             peer_finished: Cell::new(false),
             peer_segment: Cell::new(DEFAULT_SEGMENT),
+            first_window_end: Cell::new(None),
             growth: Growth::new(),
             last_segment: Cell::new(None),
             user_timeout: options.user_timeout,
@@ -220,6 +223,44 @@ impl Connection {
         self.with_socket(Socket::abort);
     }
 
+    /// smoltcp took the peer's SYN, if `arrival` is one.
+    pub(super) fn peer_opens(&self, arrival: &Arrival) {
+        let Some(size) = arrival.segment_size else {
+            return;
+        };
+        self.peer_segment.set(size);
+        let capacity = self.with_socket(|socket| socket.recv_capacity());
+        let window = u16::try_from(capacity).unwrap_or(u16::MAX);
+        let first = arrival.sequence.wrapping_add(1);
+        self.first_window_end
+            .set(Some(first.wrapping_add(window.into())));
+    }
+
+    /// Whether a segment reaches beyond the window that our SYN offered, where no other was
+    /// offered since.
+    ///
+    /// The window of a SYN is not scaled (RFC 7323, section 2.2). smoltcp scales it when it
+    /// looks whether a segment fits, takes more than its buffer holds, and panics.
+    pub(super) fn is_beyond_first_window(&self, arrival: &Arrival) -> bool {
+        self.first_window_end.get().is_some_and(|end| {
+            let segment_end = arrival.sequence.wrapping_add(arrival.payload as u32);
+            let beyond = segment_end.wrapping_sub(end);
+            beyond != 0 && i32::try_from(beyond).is_ok()
+        })
+    }
+
+    /// Notes what smoltcp sent.
+    pub(super) fn has_sent(&self, observed: &Observed) {
+        let Some(segment) = observed.segment else {
+            return;
+        };
+        let last = self.last_segment.replace(Some(segment));
+        self.growth.sent(segment, last);
+        if !observed.opens {
+            self.first_window_end.set(None);
+        }
+    }
+
     /// A segment is about to be handed to smoltcp.
     pub(super) fn expect_segment(&self, arrival: &Arrival) {
         // Every second full segment is acknowledged at once (RFC 9293, section 3.8.6.3), and a
@@ -260,12 +301,11 @@ impl Connection {
             }
             _ => {}
         }
-        // smoltcp took what the peer's SYN said.
         if self.stage.get() == Stage::Connecting
             && state != State::SynSent
-            && let Some(size) = arrived.and_then(|arrival| arrival.segment_size)
+            && let Some(arrival) = arrived
         {
-            self.peer_segment.set(size);
+            self.peer_opens(arrival);
         }
         if let Some(orphan) = self.orphan.get() {
             self.take_note_of_orphan(now, orphan);

@@ -47,6 +47,7 @@ pub(super) struct Arrival {
     pub(super) segment_size: Option<u16>,
     /// What it acknowledges, if nothing else but data and FIN is in it.
     pub(super) acknowledgement: Option<u32>,
+    pub(super) sequence: u32,
     /// Bytes of payload.
     pub(super) payload: usize,
 }
@@ -172,6 +173,7 @@ fn classify_transport(
                 segment_size: segment.syn().then(|| offered_segment_size(&segment)),
                 acknowledgement: (segment.ack() && !segment.syn() && !segment.rst())
                     .then(|| segment.ack_number().0 as u32),
+                sequence: segment.seq_number().0 as u32,
                 payload: segment.payload().len(),
             }),
             Err(_) => Class::Other,

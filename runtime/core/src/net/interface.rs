@@ -307,9 +307,8 @@ impl Interface {
                 let has_sent =
                     !is_used_up && next.is_some_and(|at| at <= now) && engine.send(now, sockets);
                 let observed = engine.port.observed;
-                if has_sent && let Some(segment) = observed.segment {
-                    let last = connection.last_segment.replace(Some(segment));
-                    connection.growth.sent(segment, last);
+                if has_sent {
+                    connection.has_sent(&observed);
                 }
                 if !has_sent || observed.lacks_neighbour {
                     return Turn {

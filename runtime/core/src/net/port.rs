@@ -61,6 +61,8 @@ pub(super) struct Observed {
     pub(super) lacks_neighbour: bool,
     /// The last TCP segment that was sent.
     pub(super) segment: Option<Segment>,
+    /// That segment has SYN.
+    pub(super) opens: bool,
 }
 
 /// The numbers of a TCP segment that was sent.
@@ -207,6 +209,7 @@ impl Port {
         match Sent::inspect(frame) {
             Sent::Tcp(segment) => {
                 self.observed.segment = Some(segment.numbers);
+                self.observed.opens = segment.opens;
                 self.finish_segment(frame, &segment);
             }
             Sent::Udp(ip) if is_too_long => {

@@ -5,7 +5,7 @@ use alloc::rc::Rc;
 use super::build;
 use super::connection::{Connection, Stage};
 use super::engine::Engine;
-use super::frame::{Arrival, Class, Classified, DEFAULT_SEGMENT, classify};
+use super::frame::{Arrival, Class, Classified, classify};
 use super::interface::Interface;
 use super::listener::{Admission, Backlog};
 use super::pages;
@@ -67,6 +67,9 @@ impl Interface {
         let Arrival { flow, opens, .. } = arrival;
         let connection = self.connections.borrow().find(&flow);
         if let Some(connection) = connection {
+            if connection.is_beyond_first_window(&arrival) {
+                return;
+            }
             if connection.has_receive_pages && pages::room_for(arrival.payload) < arrival.payload {
                 engine.port.counters.dropped_receives += 1;
                 return;
@@ -74,9 +77,7 @@ impl Interface {
             connection.expect_segment(&arrival);
             self.receive_steps(engine, now, frame, &connection, &arrival);
             connection.with_sockets(|sockets| engine.receive(now, frame, Some(sockets)));
-            if let Some(segment) = engine.port.observed.segment {
-                connection.last_segment.set(Some(segment));
-            }
+            connection.has_sent(&engine.port.observed);
             connection.take_note(now, Some(&arrival));
             self.advance(&connection, now);
             // What the segment made it want to say goes out once the device has no more frames.
@@ -176,9 +177,7 @@ impl Interface {
             log::debug!(target: "net", "{}: no memory for a connection", self.name);
             return;
         };
-        connection
-            .peer_segment
-            .set(arrival.segment_size.unwrap_or(DEFAULT_SEGMENT));
+        connection.peer_opens(arrival);
         let local = (flow.local.address, flow.local.port);
         if connection
             .with_socket(|socket| socket.listen(core::net::SocketAddr::from(local)))

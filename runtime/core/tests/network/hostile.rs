@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use embedded_io_async::{Read, Write};
+use embedded_io_async::{Read, ReadReady, Write};
 use proptest::prelude::*;
 use rekernel_core::executor::{spawn, yield_now};
 use rekernel_core::net::{AddressConfig, Ipv4Config, Ipv6Config, Stack, TcpOptions, UdpOptions};
@@ -525,6 +525,73 @@ proptest! {
                 yield_now().await;
             }
             sleep(Duration::from_secs(300)).await;
+        });
+    }
+
+    #[test]
+    fn long_segments_in_any_order(
+        segments in proptest::collection::vec(
+            any::<(u32, u16, u16, u8)>(),
+            1..30,
+        ),
+        vouches in any::<bool>(),
+    ) {
+        run(async {
+            let (_wire, stack, raw) = alone_with(static_ipv4(SERVER), |device| {
+                device.offload.receive_verified = vouches;
+            });
+            settle().await;
+            let listener = stack.listen(at(SERVER, 80), TcpOptions {
+                receive_buffer: Some(100_000),
+                ..TcpOptions::default()
+            }).unwrap();
+            let sent = crate::support::pattern(1, 1 << 18);
+            let peer = Peer::new(&raw, CLIENT, SERVER);
+            peer.announce();
+            peer.send_tcp(&TcpRepr {
+                window_scale: Some(7),
+                ..segment(5000, 80, TcpControl::Syn)
+            });
+            let answer = loop {
+                if let Some((segment, _)) = parse_tcp(&raw.next().await) {
+                    break segment.0;
+                }
+            };
+            let established = TcpRepr {
+                seq_number: TcpSeqNumber(1001),
+                ack_number: Some(answer.seq_number + 1),
+                ..segment(5000, 80, TcpControl::None)
+            };
+            peer.send_tcp(&established);
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut received = Vec::new();
+            let mut buffer = vec![0; 200_000];
+            for (start, length, lie, kind) in segments {
+                // Anywhere up to a window beyond what was received, and a little before.
+                let start = (received.len() + start as usize % 120_000).saturating_sub(10_000);
+                let start = start.min(sent.len());
+                let length = usize::from(length).min(65_535 - 40).min(sent.len() - start);
+                let mut frame = tcp_frame(raw.mac, CLIENT.into(), SERVER.into(), &TcpRepr {
+                    seq_number: TcpSeqNumber(1001) + start,
+                    payload: &sent[start..start + length],
+                    ..established
+                });
+                if kind < 64 {
+                    // A length that is not the frame's.
+                    frame[16..18].copy_from_slice(&lie.to_be_bytes());
+                    Ipv4Packet::new_unchecked(&mut frame[14..]).fill_checksum();
+                }
+                raw.send(&frame);
+                yield_now().await;
+                if kind % 4 == 0 && stream.read_ready().unwrap() {
+                    let length = stream.read(&mut buffer).await.unwrap();
+                    received.extend_from_slice(&buffer[..length]);
+                }
+                while let Some(frame) = raw.try_next() {
+                    assert!(frame.len() <= 14 + 1500);
+                }
+            }
+            assert!(received == sent[..received.len()], "other bytes than were sent");
         });
     }
 
