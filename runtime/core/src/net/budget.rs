@@ -48,7 +48,7 @@ impl Budget {
         match self.limit.get() {
             usize::MAX => USUAL_BUFFER,
             limit => {
-                let share = limit / (64 * (self.connections.get() + 1));
+                let share = limit / (80 * (self.connections.get() + 1));
                 share.clamp(SMALLEST_BUFFER, LARGEST_BUFFER)
             }
         }
@@ -132,10 +132,11 @@ mod tests {
             budget.buffer_size()
         };
         assert!(take(8) > 128 * 1024);
-        assert!(take(92) > 16 * 1024);
+        assert!(take(92) > 12 * 1024);
         assert_eq!(take(9_900), SMALLEST_BUFFER);
-        // Ten thousand have taken little more than half of it.
-        assert!(budget.used() < limit * 6 / 10, "{}", budget.used());
+        // Ten thousand have taken less than half of it, and less than 6 KiB each.
+        assert!(budget.used() < limit / 2, "{}", budget.used());
+        assert!(budget.used() / 10_000 < 6 * 1024, "{}", budget.used());
         drop(shares);
         assert_eq!(budget.used(), 0);
         assert_eq!(budget.buffer_size(), LARGEST_BUFFER);

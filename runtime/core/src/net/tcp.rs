@@ -22,7 +22,7 @@ use crate::time::timeout;
 pub struct TcpOptions {
     /// Bytes that can arrive and wait to be read: also the largest window the peer sees.
     /// `None`, unless told: as memory allows. That is 16 KiB when the stack has no limit for
-    /// its buffers. Else the first connection gets a 64th of
+    /// its buffers. Else the first connection gets an 80th of
     /// [the limit](Stack::set_buffer_limit), and one that comes to n others an n-th of that,
     /// from 2 to 256 KiB.
     pub receive_buffer: Option<usize>,
