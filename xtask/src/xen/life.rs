@@ -19,6 +19,10 @@ pub(super) const TESTS: &[Test] = &[
     ("xen-probe: 1 MiB of console output", console_flood),
     ("boot-probe on Xen, and three attacks", boot_probe),
     (
+        "memory-probe: pages are backed at first touch",
+        memory_probe,
+    ),
+    (
         "20 cycles of create and destroy leave nothing behind",
         cycles,
     ),
@@ -28,6 +32,15 @@ fn ends_by_itself(context: &Context) -> Result<()> {
     let guest = Guest::create(context, &Wish::new("hello", "hello", 50))?;
     guest.wait_for("hello from Xen", BOOT_LIMIT)?;
     guest.wait_until("the end of hello", XL_LIMIT, |listing| listing.is_none())
+}
+
+/// The lab's QEMU tells guests of guests the address of a fault; where one does not, this fails.
+fn memory_probe(context: &Context) -> Result<()> {
+    let guest = Guest::create(context, &Wish::new("memory-probe", "memory-probe", 53))?;
+    guest.wait_for("PROBE OK", BOOT_LIMIT)?;
+    guest.wait_until("the end of memory-probe", XL_LIMIT, |listing| {
+        listing.is_none()
+    })
 }
 
 fn shutdown(context: &Context) -> Result<()> {

@@ -36,9 +36,6 @@ mod pages;
 mod port;
 mod ports;
 mod receive;
-#[expect(unsafe_code, reason = "lends a buffer that its owner does not lend")]
-#[allow(dead_code, reason = "for connections that give memory back while idle")]
-mod receive_memory;
 mod routers;
 mod schedule;
 mod sent;
