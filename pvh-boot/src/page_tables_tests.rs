@@ -57,6 +57,17 @@ fn an_entry_has_the_bits_the_manual_says() {
 }
 
 #[test]
+fn nothing_in_the_upper_half_is_executable() {
+    let tables = tables(4, true);
+    tables.map(region(0x1000, 0x1000), Access::Data).unwrap();
+    tables.attach_upper_half(0x12_3000);
+    // Present, writable, accessed, and no execution whatever the tables below say.
+    assert_eq!(tables.frames[0].entry(256), 0x8000_0000_0012_3023);
+    assert_eq!(tables.frames[0].entry(255), 0);
+    assert_eq!(tables.used(), 4);
+}
+
+#[test]
 fn the_largest_pages_that_fit_are_used() {
     let whole = region(0x1000, 3 * GIGABYTE);
     for (gigabyte_pages, frames_used) in [(true, 6), (false, 8)] {
