@@ -81,6 +81,37 @@ fn exchange(
     Ok(response)
 }
 
+/// One connection, for several requests.
+pub(crate) struct Connection {
+    stream: BufReader<TcpStream>,
+}
+
+impl Connection {
+    /// Connects to a guest behind `port` of this machine.
+    pub(crate) fn open(port: u16, limit: Duration) -> Result<Self> {
+        let address = (Ipv4Addr::LOCALHOST, port).into();
+        let stream = TcpStream::connect_timeout(&address, limit).context("no connection")?;
+        stream.set_read_timeout(Some(limit))?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream: BufReader::new(stream),
+        })
+    }
+
+    /// `GET path`, which must be answered with 200; gives the body.
+    pub(crate) fn get(&mut self, path: &str) -> Result<Vec<u8>> {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: guest\r\n\r\n");
+        self.stream.get_mut().write_all(head.as_bytes())?;
+        let response = read_response(&mut self.stream).with_context(|| format!("GET {path}"))?;
+        ensure!(
+            response.status == 200,
+            "GET {path} was answered with {}",
+            response.status
+        );
+        Ok(response.body)
+    }
+}
+
 /// SHA-256, in hexadecimal, of what `GET /bytes/N` of the `http` example answers.
 pub(crate) fn hash_of_bytes(length: u64) -> String {
     use sha2::{Digest, Sha256};

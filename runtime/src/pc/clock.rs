@@ -1,5 +1,6 @@
 //! Time on a PC: the time-stamp counter, whose speed has to be found out first.
 
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
 use super::local_apic::LocalApic;
@@ -7,11 +8,14 @@ use super::timer_chip::{self, TimerChip};
 use crate::counter::Counter;
 use crate::processor::{cpuid, time_stamp_counter};
 
-/// How long the clocks are compared. The error is the time one reading takes, a few
-/// microseconds, over this: below one part in a thousand.
-const MEASUREMENT: Duration = Duration::from_millis(10);
-/// The same for the local APIC's timer once the time-stamp counter's speed is known.
-const SHORT_MEASUREMENT: Duration = Duration::from_millis(1);
+/// How long the clocks are compared while the guest starts and can do nothing else. The error is
+/// the time one reading takes, one or two microseconds, over this: below one part in a hundred.
+const FIRST_MEASUREMENT: Duration = Duration::from_micros(500);
+/// How long they are compared then, while the guest works: below one part in ten thousand. The
+/// timer chip's counter wraps after 55 ms.
+const SECOND_MEASUREMENT: Duration = Duration::from_millis(25);
+/// How often the second measurement is tried: one that was held up for too long is recognised.
+const ATTEMPTS: usize = 20;
 
 /// CPUID leaves in which hypervisors describe themselves start here.
 const HYPERVISOR_LEAVES: u32 = 0x4000_0000;
@@ -34,10 +38,14 @@ pub(crate) enum Source {
 /// The clock, started.
 #[derive(Debug)]
 pub(crate) struct Clock {
-    start: u64,
-    ticks_per_second: u64,
+    /// Counter value and nanoseconds since the start, from which time is counted. They and the
+    /// speed change when it was measured better. Atomics because a clock is shared; there is one
+    /// processor, and interrupt handlers do not read it.
+    anchor_ticks: AtomicU64,
+    anchor_nanoseconds: AtomicU64,
+    ticks_per_second: AtomicU64,
     /// Nanoseconds per tick, times 2^32.
-    scale: u64,
+    scale: AtomicU64,
     /// Ticks of the local APIC's timer per second.
     timer_per_second: u64,
     source: Source,
@@ -50,7 +58,7 @@ impl Clock {
         apic.start_measurement();
         let begin = time_stamp_counter();
         let (ticks_per_second, source) = frequency();
-        let shortest = ticks_in(SHORT_MEASUREMENT, ticks_per_second);
+        let shortest = ticks_in(FIRST_MEASUREMENT, ticks_per_second);
         while time_stamp_counter() - begin < shortest {
             core::hint::spin_loop();
         }
@@ -58,13 +66,44 @@ impl Clock {
         let ticks = u128::from(time_stamp_counter() - begin);
         let timer_per_second = (timer_ticks * u128::from(ticks_per_second) / ticks) as u64;
         Self {
-            start,
-            ticks_per_second,
-            scale: ((1_000_000_000_u128 << 32) / u128::from(ticks_per_second)) as u64,
+            anchor_ticks: AtomicU64::new(start),
+            anchor_nanoseconds: AtomicU64::new(0),
+            ticks_per_second: AtomicU64::new(ticks_per_second),
+            scale: AtomicU64::new(scale(ticks_per_second)),
             timer_per_second,
             source,
             readings: Counter::new(),
         }
+    }
+
+    /// Measures the counter's speed for longer, if it had to be measured. For a task: the time
+    /// goes on without a step, at the better speed.
+    pub(crate) async fn refine(&self) {
+        if self.source != Source::Measured {
+            return;
+        }
+        let Some(mut chip) = TimerChip::start() else {
+            return;
+        };
+        for _ in 0..ATTEMPTS {
+            let begin = read_both(&mut chip);
+            rekernel_core::time::sleep(SECOND_MEASUREMENT).await;
+            let measured = frequency_between(begin, read_both(&mut chip));
+            let first = self.ticks_per_second.load(Ordering::Relaxed);
+            // Farther off than the first could be: the counter wrapped, as nobody ran for long.
+            let Some(better) = measured.filter(|better| better.abs_diff(first) < first / 50) else {
+                continue;
+            };
+            let now = self.now().as_nanos() as u64;
+            self.anchor_ticks
+                .store(time_stamp_counter(), Ordering::Relaxed);
+            self.anchor_nanoseconds.store(now, Ordering::Relaxed);
+            self.ticks_per_second.store(better, Ordering::Relaxed);
+            self.scale.store(scale(better), Ordering::Relaxed);
+            log::debug!("time-stamp counter at {} kHz", better / 1000);
+            return;
+        }
+        log::warn!("the clock's speed could be measured for half a millisecond only");
     }
 
     /// How often [`now`](Self::now) was asked.
@@ -75,15 +114,21 @@ impl Clock {
     /// Time since the start.
     pub(crate) fn now(&self) -> Duration {
         self.readings.add();
-        let ticks = time_stamp_counter().saturating_sub(self.start);
-        let nanoseconds = (u128::from(ticks) * u128::from(self.scale)) >> 32;
-        Duration::from_nanos(nanoseconds as u64)
+        let anchor = self.anchor_ticks.load(Ordering::Relaxed);
+        let ticks = time_stamp_counter().saturating_sub(anchor);
+        let scale = self.scale.load(Ordering::Relaxed);
+        let since = (u128::from(ticks) * u128::from(scale)) >> 32;
+        let before = self.anchor_nanoseconds.load(Ordering::Relaxed);
+        Duration::from_nanos(before.saturating_add(since as u64))
     }
 
-    /// The counter value at `time`.
+    /// The counter value at `time`, or earlier for a time that passed.
     pub(crate) fn counter_at(&self, time: Duration) -> u64 {
-        self.start
-            .saturating_add(ticks_in(time, self.ticks_per_second))
+        let before = Duration::from_nanos(self.anchor_nanoseconds.load(Ordering::Relaxed));
+        let ticks_per_second = self.ticks_per_second.load(Ordering::Relaxed);
+        self.anchor_ticks
+            .load(Ordering::Relaxed)
+            .saturating_add(ticks_in(time.saturating_sub(before), ticks_per_second))
     }
 
     /// Ticks of the local APIC's timer in `span`: at least one, at most what it can count.
@@ -94,8 +139,12 @@ impl Clock {
 
     /// Where the speed is from, and the counter's ticks per second.
     pub(crate) fn speed(&self) -> (Source, u64) {
-        (self.source, self.ticks_per_second)
+        (self.source, self.ticks_per_second.load(Ordering::Relaxed))
     }
+}
+
+fn scale(ticks_per_second: u64) -> u64 {
+    ((1_000_000_000_u128 << 32) / u128::from(ticks_per_second)) as u64
 }
 
 fn ticks_in(span: Duration, ticks_per_second: u64) -> u64 {
@@ -141,15 +190,20 @@ fn told_by_processor() -> Option<u64> {
 
 fn measured() -> Option<u64> {
     let mut chip = TimerChip::start()?;
-    let (first_ticks, first_count) = read_both(&mut chip);
-    let span = MEASUREMENT.as_micros() as u64 * timer_chip::FREQUENCY / 1_000_000;
+    let begin = read_both(&mut chip);
+    let (_, first_count) = begin;
+    let span = FIRST_MEASUREMENT.as_micros() as u64 * timer_chip::FREQUENCY / 1_000_000;
     while chip.elapsed() - first_count < span {
         core::hint::spin_loop();
     }
-    let (last_ticks, last_count) = read_both(&mut chip);
-    let ticks = u128::from(last_ticks - first_ticks);
-    let frequency =
-        ticks * u128::from(timer_chip::FREQUENCY) / u128::from(last_count - first_count);
+    frequency_between(begin, read_both(&mut chip))
+}
+
+/// Ticks per second of the counter, from two readings of counter and chip.
+fn frequency_between(first: (u64, u64), last: (u64, u64)) -> Option<u64> {
+    let ticks = u128::from(last.0.checked_sub(first.0)?);
+    let counts = last.1.checked_sub(first.1).filter(|&counts| counts > 0)?;
+    let frequency = ticks * u128::from(timer_chip::FREQUENCY) / u128::from(counts);
     // Outside 10 MHz to 100 GHz the measurement is broken, not the processor strange.
     u64::try_from(frequency)
         .ok()

@@ -35,6 +35,8 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use pvh_boot::interrupts::{self, Vector};
+use rekernel_core::config::Settings;
+use rekernel_core::executor::spawn;
 use rekernel_core::platform::{NoEntropy, Platform};
 use spin::Once;
 
@@ -45,12 +47,22 @@ use self::signal::Signal;
 use crate::counter::Counter;
 use crate::heap::SharedPages;
 use crate::machine::{Machine, MachineActivity};
+use crate::network::Interfaces;
 use crate::{buffers, dma, entropy};
 
-pub(crate) use self::virtio::start_network;
+/// Starts every network interface, and what a clock that had to be measured still needs.
+pub(crate) fn start_network(settings: &Settings, interfaces: &mut Interfaces<'_>) {
+    virtio::start_network(settings, interfaces);
+    if let Some(clock) = CLOCK.get() {
+        spawn(clock.refine());
+    }
+}
 
 /// For the interrupt handlers, which are plain functions.
 static LOCAL_APIC: Once<LocalApic> = Once::new();
+
+/// For the task that measures its speed.
+static CLOCK: Once<Clock> = Once::new();
 
 /// Two signals for each network interface.
 static SIGNALS: [Signal; SIGNAL_COUNT] = [const { Signal::new() }; SIGNAL_COUNT];
@@ -66,7 +78,7 @@ struct Pc {
     name: String,
     serial: Option<Serial>,
     apic: &'static LocalApic,
-    clock: Clock,
+    clock: &'static Clock,
     /// Time since the Unix epoch at start.
     epoch: Option<Duration>,
     halts: Counter,
@@ -85,7 +97,7 @@ pub(crate) fn start(start: u64, shared: SharedPages) -> &'static dyn Machine {
     let serial = Serial::start();
     let apic = LocalApic::start(SPURIOUS_VECTOR).expect("the local APIC can be mapped");
     let apic = LOCAL_APIC.call_once(|| apic);
-    let clock = Clock::start(start, apic);
+    let clock = CLOCK.call_once(|| Clock::start(start, apic));
     let epoch = wall_clock::read().map(|time| time.saturating_sub(clock.now()));
     for (number, &handler) in HANDLERS.iter().enumerate() {
         set_handler(FIRST_SIGNAL_VECTOR + number as u8, handler);

@@ -1,4 +1,5 @@
-//! How many instructions a guest executes from its entry until it serves.
+//! How many instructions a guest executes from its entry until it serves, for a request, and for
+//! what it sends and receives.
 //!
 //! QEMU counts them exactly with `-icount`; its record mode makes the count readable while
 //! the machine runs. The firmware's share is the count of a machine whose guest halts at
@@ -12,12 +13,24 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use cargo_rekernel::package::{Protocol, Service};
+use cargo_rekernel::ports::Forward;
 use cargo_rekernel::qemu::{Accelerator, Configuration, Link, tiny};
 use serde_json::Value;
 
-use super::{BOOT_LIMIT, Boot, Context, Test};
+use super::{BOOT_LIMIT, Boot, Context, Test, free_port};
+use crate::http::{self, Connection};
 
-pub(super) const TESTS: &[Test] = &[("instructions from entry to serving", count)];
+pub(super) const TESTS: &[Test] = &[
+    ("instructions from entry to serving", count),
+    ("instructions per request and per KiB", count_requests),
+];
+
+/// Before counting: buffers have grown, neighbours are known.
+const WARM_UP: u32 = 20;
+const REQUESTS: u32 = 200;
+/// What is downloaded, and sent to be echoed.
+const BULK: usize = 4 << 20;
 
 fn count(context: &Context) -> Result<()> {
     let halting = TemporaryFile::new("halting-guest")?;
@@ -43,6 +56,63 @@ fn count(context: &Context) -> Result<()> {
     context.measurements.note(
         "instructions from entry to serving (http, -icount)",
         grouped(instructions),
+    );
+    Ok(())
+}
+
+/// Requests on one connection, then a download, then an upload that comes back. The driver is
+/// virtio's; above it everything is as on Xen.
+fn count_requests(context: &Context) -> Result<()> {
+    const LIMIT: Duration = Duration::from_secs(120);
+    let host_port = free_port()?;
+    let service = Service {
+        protocol: Protocol::Tcp,
+        port: 80,
+    };
+    let guest = Configuration {
+        link: Link::User(vec![Forward { host_port, service }]),
+        append: ["ip=10.0.2.15/24", "gw=10.0.2.2"]
+            .map(str::to_owned)
+            .to_vec(),
+        ..context.configuration("http")?
+    };
+    let mut guest = Counted::boot(context, guest)?;
+    guest.boot.wait_until_ready(2 * BOOT_LIMIT)?;
+    let mut connection = Connection::open(host_port, LIMIT)?;
+    for _ in 0..WARM_UP {
+        connection.get("/bytes/1")?;
+    }
+    let idle = guest.steady_count()?;
+    for _ in 0..REQUESTS {
+        connection.get("/bytes/1")?;
+    }
+    let asked = guest.steady_count()?;
+    let body = connection.get(&format!("/bytes/{BULK}"))?;
+    ensure!(
+        body.len() == BULK,
+        "{} bytes came instead of {BULK}",
+        body.len()
+    );
+    let downloaded = guest.steady_count()?;
+    let echoed = http::post(host_port, "/echo", &body, LIMIT)?;
+    ensure!(
+        echoed.body == body,
+        "the echo is not what was sent to be echoed"
+    );
+    let uploaded = guest.steady_count()?;
+    let kibibytes = BULK as u64 / 1024;
+    let note = |what: &str, figure| context.measurements.note(what, grouped(figure));
+    note(
+        "instructions per keep-alive request (http, -icount)",
+        (asked - idle) / u64::from(REQUESTS),
+    );
+    note(
+        "instructions per KiB sent (http, -icount)",
+        (downloaded - asked) / kibibytes,
+    );
+    note(
+        "instructions per KiB received and sent back (http, -icount)",
+        (uploaded - downloaded) / kibibytes,
     );
     Ok(())
 }
