@@ -5,7 +5,7 @@
 //! the platform dispatch its events. A task that keeps waking itself costs the others one poll
 //! per round and never keeps a device waiting.
 //!
-//! The clock is read after each sleep of the processor, and every [`ROUNDS_PER_READING`] rounds while
+//! The clock is read after each sleep of the processor, and every `ROUNDS_PER_READING` rounds while
 //! there is none: what happens in between goes by [`Instant::recent`](crate::time::Instant::recent).
 //!
 //! The executor itself never panics on anything a task does; a panic inside a task is the
