@@ -27,7 +27,6 @@ pub use log_levels::LogLevels;
 pub use virtio_mmio::VirtioMmioDevice;
 
 use alloc::borrow::ToOwned;
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -45,8 +44,10 @@ pub struct Settings {
     pub log: LogLevels,
     /// Devices that QEMU's microvm announces.
     pub virtio_mmio_devices: Vec<VirtioMmioDevice>,
-    interfaces: BTreeMap<usize, InterfaceSettings>,
-    application: BTreeMap<String, String>,
+    // By key, each once, ascending: a handful of entries, for which a tree would be more code than
+    // it saves steps.
+    interfaces: Vec<(usize, InterfaceSettings)>,
+    application: Vec<(String, String)>,
 }
 
 impl Settings {
@@ -75,7 +76,10 @@ impl Settings {
 
     /// The value of a key of the application.
     pub fn value(&self, key: &str) -> Option<&str> {
-        self.application.get(key).map(String::as_str)
+        let found = self
+            .application
+            .binary_search_by(|(known, _)| known.as_str().cmp(key));
+        Some(self.application[found.ok()?].1.as_str())
     }
 
     /// How interface number `index` (from 0) gets its addresses: by the command line, else by
@@ -87,7 +91,8 @@ impl Settings {
         assigned: Option<&str>,
     ) -> (AddressConfig, Vec<Complaint>) {
         let none = InterfaceSettings::default();
-        let own = self.interfaces.get(&index).unwrap_or(&none);
+        let found = self.interfaces.iter().find(|(number, _)| *number == index);
+        let own = found.map_or(&none, |(_, own)| own);
         let (host, complaints) = match assigned {
             Some(text) => address::parse_assigned(text),
             None => Default::default(),
@@ -129,12 +134,12 @@ impl Settings {
 
     /// Numbers of the interfaces that the command line configures: to tell when one is not there.
     pub fn configured_interfaces(&self) -> impl Iterator<Item = usize> {
-        self.interfaces.keys().copied()
+        self.interfaces.iter().map(|(number, _)| *number)
     }
 
     fn apply(&mut self, key: &str, value: &str, application_keys: &[&str]) -> Result<(), String> {
         if application_keys.contains(&key) {
-            self.application.insert(key.to_owned(), value.to_owned());
+            *entry(&mut self.application, key.to_owned()) = value.to_owned();
             return Ok(());
         }
         match key {
@@ -145,7 +150,7 @@ impl Settings {
                 let (index, key) = interface_key(key).ok_or_else(|| unknown(application_keys))?;
                 let setting = InterfaceSetting::parse(key, value)
                     .ok_or_else(|| unknown(application_keys))??;
-                setting.apply(self.interfaces.entry(index).or_default());
+                setting.apply(entry(&mut self.interfaces, index));
             }
         }
         Ok(())
@@ -238,6 +243,18 @@ impl InterfaceSetting {
             Self::GatewayIpv6(gateway) => settings.gateway_ipv6 = Some(gateway),
         }
     }
+}
+
+/// The value of a key in a sorted list, made where there is none.
+fn entry<K: Ord, V: Default>(list: &mut Vec<(K, V)>, key: K) -> &mut V {
+    let place = match list.binary_search_by(|(known, _)| known.cmp(&key)) {
+        Ok(place) => place,
+        Err(place) => {
+            list.insert(place, (key, V::default()));
+            place
+        }
+    };
+    &mut list[place].1
 }
 
 /// Splits `net1.ip` into 1 and `ip`; a plain `ip` belongs to interface 0.
