@@ -170,7 +170,7 @@ impl<H: Hypervisor> ReceiveQueue<H> {
     }
 
     /// Doubles the number of pages if the backend had used up most of them before we looked;
-    /// true if it did. Call it before draining the queue. An error is told once.
+    /// true if it did. Call it before draining the queue. An error is told once for each load.
     pub(crate) fn grow_under_load(
         &mut self,
         hypervisor: &H,
@@ -204,8 +204,9 @@ impl<H: Hypervisor> ReceiveQueue<H> {
     /// [`INITIAL_PAGES`]. A page goes when it comes back filled: until then the backend has it.
     pub(crate) fn rest(&mut self) {
         let busiest = mem::take(&mut self.busiest);
-        self.out_of_pages = false;
         if busiest * 4 <= self.target {
+            // The next load may find more than this one did.
+            self.out_of_pages = false;
             self.target = self.target.min((self.target / 2).max(INITIAL_PAGES));
         }
     }
