@@ -13,7 +13,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use netfront::checksum::{Segment, Verdict, verify};
 use netfront::fake::{FakeBackend, Options, Packet};
 use netfront::wire::ReceiveFlags;
-use netfront::{Device, NetFront};
+use netfront::{Device, NetFront, Offload};
 use xen_proto::fake::{FakeHypervisor, TestBed};
 
 /// An Ethernet frame with one TCP segment over IPv4, of `bytes` bytes in all.
@@ -75,7 +75,9 @@ impl Interface {
     }
 
     fn transmit(&mut self, frame: &[u8]) {
-        self.device.transmit(frame, false).expect("there is room");
+        self.device
+            .transmit(frame, Offload::None)
+            .expect("there is room");
         self.device.flush();
         self.settle();
         let sent = self.backend.rings().received.pop_front();
