@@ -2,7 +2,7 @@
 //!
 //! Flags mean different things in each direction, so they are different types. Lengths of
 //! received data stay signed until they are checked. The tests hold all of it against
-//! [`xen_proto::vectors`], which Xen's own header made.
+//! `xen_proto::vectors`, which Xen's own header made.
 
 use core::fmt;
 use core::num::NonZeroU16;
