@@ -1,7 +1,8 @@
 //! What a request and its answer cost the stack beside idle connections, and what those weigh.
 //!
 //! `cargo bench -p rekernel-core --bench connections` prints a table; numbers of connections
-//! may follow as arguments. The peer is a few lines that write TCP segments by hand, so that
+//! may follow as arguments, and `exchanges=N`. Two runs under callgrind that differ in N tell the
+//! instructions of an exchange, which no noise of the machine changes. The peer is a few lines that write TCP segments by hand, so that
 //! nearly all of the time is the stack's.
 
 use std::cell::{Cell, RefCell};
@@ -30,6 +31,7 @@ const ANSWER: &[u8] = &[b'a'; 200];
 
 /// Connections that talk while the others are idle.
 const ACTIVE: usize = 8;
+/// What is measured if no argument says otherwise.
 const EXCHANGES: usize = 20_000;
 
 /// Bytes of RAM that this process takes, as Linux counts.
@@ -278,15 +280,15 @@ async fn serve(stack: Stack) {
     }
 }
 
-async fn measured_exchanges(wire: &RefCell<Wire>, peers: &mut [Peer]) {
-    for round in 0..EXCHANGES {
+async fn measured_exchanges(wire: &RefCell<Wire>, peers: &mut [Peer], exchanges: usize) {
+    for round in 0..exchanges {
         let active = round % ACTIVE;
         let peer = active * (peers.len() / ACTIVE);
         peers[peer].exchange(wire).await;
     }
 }
 
-async fn measure(connections: usize) {
+async fn measure(connections: usize, exchanges: usize) {
     let wire = Rc::new(RefCell::new(Wire::default()));
     let stack = Stack::new();
     let config = AddressConfig {
@@ -311,12 +313,15 @@ async fn measure(connections: usize) {
     sleep(Duration::from_secs(5)).await;
     let weight = resident().saturating_sub(before) / connections;
     let begin = std::time::Instant::now();
-    measured_exchanges(&wire, &mut peers).await;
-    let exchange = begin.elapsed().as_nanos() / EXCHANGES as u128;
+    measured_exchanges(&wire, &mut peers, exchanges).await;
+    let exchange = begin.elapsed().as_nanos() / exchanges.max(1) as u128;
     println!("{connections:>11} {weight:>11} {opening:>11} {exchange:>11}");
 }
 
 fn main() {
+    let exchanges = std::env::args()
+        .find_map(|argument| argument.strip_prefix("exchanges=")?.parse().ok())
+        .unwrap_or(EXCHANGES);
     let mut numbers: Vec<usize> = std::env::args()
         .skip(1)
         .filter_map(|argument| argument.parse().ok())
@@ -327,6 +332,6 @@ fn main() {
     println!("connections  bytes each  ns to open ns exchange");
     for connections in numbers {
         let machine = Box::leak(Box::new(Machine(Cell::new(Duration::ZERO))));
-        executor::run(machine, measure(connections));
+        executor::run(machine, measure(connections, exchanges));
     }
 }
