@@ -209,6 +209,15 @@ impl Dom0 {
         }
     }
 
+    /// Time of the host's processors that emulating one of the machine's has taken so far. It
+    /// grows only while that processor works, however busy the host is with other things.
+    ///
+    /// # Errors
+    /// If the machine has ended or has no such processor.
+    pub fn processor_time(&self, processor: u32) -> Result<Duration> {
+        self.machine.processor_time(processor)
+    }
+
     /// What Xen and dom0's kernel wrote on the serial console so far. Guests'
     /// output to port 0xE9 is here too, as `(dN)` lines.
     pub fn serial_console(&self) -> String {

@@ -24,6 +24,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Keeper {
     end: mpsc::Sender<()>,
+    process: u32,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -52,21 +53,27 @@ impl Keeper {
         let (started, outcome) = mpsc::channel();
         let thread = thread::spawn(move || match command.spawn() {
             Ok(child) => {
-                let _ = started.send(Ok(()));
+                let _ = started.send(Ok(child.id()));
                 ended(keep(child, &ending));
             }
             Err(error) => {
                 let _ = started.send(Err(error));
             }
         });
-        outcome
+        let process = outcome
             .recv()
             .unwrap_or_else(|_| Err(io::Error::other("the thread that starts it ended")))
             .map_err(Error::file("start", program))?;
         Ok(Self {
             end,
+            process,
             thread: Some(thread),
         })
+    }
+
+    /// The number of the process, which setpriv keeps.
+    pub(crate) fn process(&self) -> u32 {
+        self.process
     }
 
     /// Ends the process and waits until it is gone.

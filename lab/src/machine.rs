@@ -14,6 +14,7 @@ use std::{
 use crate::{
     BootOptions, Diagnosis, Error, Result,
     diagnosis::{self, QEMU_LOG, SERIAL, read_text},
+    files::names_in,
     keeper::Keeper,
     qemu::{Qemu, RunFiles},
     scratch::Scratch,
@@ -74,6 +75,30 @@ impl Machine {
     /// The folder shared with dom0.
     pub(crate) fn share(&self) -> PathBuf {
         self.scratch.path().join("share")
+    }
+
+    /// Time of the host's processors that emulating one of the machine's has taken: its
+    /// thread's first figure in `schedstat` (the kernel's Documentation/scheduler/sched-stats.rst).
+    pub(crate) fn processor_time(&self, processor: u32) -> Result<Duration> {
+        let tasks = PathBuf::from(format!("/proc/{}/task", self.keeper.process()));
+        let wanted = format!("CPU {processor}/TCG\n");
+        for name in names_in(&tasks)? {
+            let read = |file| fs::read_to_string(tasks.join(&name).join(file));
+            // A thread may end while it is looked at: it is none of those.
+            if read("comm").is_ok_and(|comm| comm == wanted) {
+                let file = tasks.join(&name).join("schedstat");
+                let text = fs::read_to_string(&file).map_err(Error::file("read", &file))?;
+                let first = text.split(' ').next().and_then(|word| word.parse().ok());
+                return first.map(Duration::from_nanos).ok_or(Error::Step {
+                    purpose: format!("reading {}", file.display()),
+                    reason: format!("it holds `{}`", text.trim()),
+                });
+            }
+        }
+        Err(Error::Step {
+            purpose: format!("finding the thread of processor {processor}"),
+            reason: "QEMU has none of this name".into(),
+        })
     }
 
     /// What the serial console holds so far.

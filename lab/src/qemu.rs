@@ -166,6 +166,9 @@ fn arguments(options: &BootOptions, run: &RunFiles) -> Vec<String> {
     );
     let serial = format!("file:{}", run.serial.display());
     let words: &[&str] = &[
+        // Threads are found by their names.
+        "-name",
+        "lab,debug-threads=on",
         "-nodefaults",
         "-no-user-config",
         "-display",

@@ -1,20 +1,18 @@
 //! The load that `cargo xtask bench` puts on guests, from dom0.
 //!
 //! ```text
-//! bench-client first-byte      DOMAIN ADDRESS:PORT PATH LIMIT
-//! bench-client shutdown        DOMAIN LIMIT
-//! bench-client requests        DOMAIN ADDRESS:PORT PATH CONNECTIONS TIME
-//! bench-client connections     DOMAIN ADDRESS:PORT PATH TIME
-//! bench-client receive         DOMAIN ADDRESS:PORT STREAMS TIME
-//! bench-client send            DOMAIN ADDRESS:PORT STREAMS TIME
-//! bench-client datagrams       DOMAIN ADDRESS:PORT BYTES WINDOW TIME
-//! bench-client idle            DOMAIN ADDRESS:PORT PATH COUNT TIME
-//! bench-client run             DOMAIN PROGRAM [ARGUMENT]...
+//! bench-client first-byte   DOMAIN ADDRESS:PORT PATH LIMIT
+//! bench-client shutdown     DOMAIN LIMIT
+//! bench-client requests     ADDRESS:PORT PATH CONNECTIONS TIME
+//! bench-client connections  ADDRESS:PORT PATH TIME
+//! bench-client receive      ADDRESS:PORT STREAMS TIME
+//! bench-client send         ADDRESS:PORT STREAMS TIME
+//! bench-client datagrams    ADDRESS:PORT BYTES WINDOW TIME
+//! bench-client idle         ADDRESS:PORT PATH COUNT TIME
 //! ```
 //!
-//! DOMAIN is the guest's number, or `-` where there is no guest; times are in milliseconds. What
-//! was measured is printed as lines of a name and a number: times in nanoseconds, sizes in bytes.
-//! `cpu` is the processor time that Xen charged the guest meanwhile.
+//! DOMAIN is a guest's number; times are in milliseconds. What was measured is printed as lines
+//! of a name and a number: times in nanoseconds, sizes in bytes.
 #![deny(unsafe_code)]
 
 mod boot;
@@ -27,7 +25,7 @@ mod requests;
 mod xen;
 
 use std::error::Error;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -49,63 +47,39 @@ fn main() -> ExitCode {
 
 fn obey(words: &[&str]) -> Result<()> {
     match *words {
-        ["first-byte", domain, server, path, limit] => boot::first_byte(
-            &Domain::named(domain)?,
-            value(server)?,
-            path,
-            milliseconds(limit)?,
-        ),
-        ["shutdown", domain, limit] => {
-            boot::until_shut_down(&Domain::named(domain)?, milliseconds(limit)?)
+        ["first-byte", domain, server, path, limit] => {
+            let domain = Domain::numbered(value(domain)?)?;
+            boot::first_byte(&domain, value(server)?, path, milliseconds(limit)?)
         }
-        ["requests", domain, server, path, connections, time] => charged(domain, || {
+        ["shutdown", domain, limit] => {
+            let domain = Domain::numbered(value(domain)?)?;
+            boot::until_shut_down(&domain, milliseconds(limit)?)
+        }
+        ["requests", server, path, connections, time] => {
             let connections = value(connections)?;
             requests::keep_alive(value(server)?, path, connections, milliseconds(time)?)?.print();
             Ok(())
-        }),
-        ["connections", domain, server, path, time] => charged(domain, || {
+        }
+        ["connections", server, path, time] => {
             requests::new_connections(value(server)?, path, milliseconds(time)?)
-        }),
-        ["receive", domain, server, streams, time] => charged(domain, || {
+        }
+        ["receive", server, streams, time] => {
             bulk::receive(value(server)?, value(streams)?, milliseconds(time)?)
-        }),
-        ["send", domain, server, streams, time] => charged(domain, || {
+        }
+        ["send", server, streams, time] => {
             bulk::send(value(server)?, value(streams)?, milliseconds(time)?)
-        }),
-        ["datagrams", domain, server, bytes, window, time] => charged(domain, || {
-            datagrams::echo(
-                value(server)?,
-                value(bytes)?,
-                value(window)?,
-                milliseconds(time)?,
-            )
-        }),
-        ["idle", domain, server, path, count, time] => {
-            let _ = Domain::named(domain)?;
+        }
+        ["datagrams", server, bytes, window, time] => datagrams::echo(
+            value(server)?,
+            value(bytes)?,
+            value(window)?,
+            milliseconds(time)?,
+        ),
+        ["idle", server, path, count, time] => {
             idle::compare(value(server)?, path, value(count)?, milliseconds(time)?)
         }
-        ["run", domain, program, ref arguments @ ..] => charged(domain, || {
-            let status = Command::new(program).args(arguments).status()?;
-            if status.success() {
-                Ok(())
-            } else {
-                Err(format!("{program} ended with {status}").into())
-            }
-        }),
         _ => Err("unknown order; see the beginning of bench/client/src/main.rs".into()),
     }
-}
-
-/// Puts a load on the guest and prints what Xen charged it meanwhile.
-fn charged(domain: &str, load: impl FnOnce() -> Result<()>) -> Result<()> {
-    let domain = Domain::named(domain)?;
-    let before = domain.cpu_time()?;
-    load()?;
-    let after = domain.cpu_time()?;
-    if let (Some(before), Some(after)) = (before, after) {
-        print("cpu", (after - before).as_nanos());
-    }
-    Ok(())
 }
 
 fn print(name: &str, value: impl std::fmt::Display) {

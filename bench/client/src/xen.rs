@@ -1,60 +1,52 @@
-//! What is asked of Xen: processor time of a guest in nanoseconds, letting it run, and whether it
-//! has shut down. Through Xen's own control library, which is loaded when it is needed:
-//! `xl list` counts tenths of a second, and starting `xl unpause` takes longer than a guest's boot.
+//! What is asked of Xen: to let a guest run, and whether it has shut down. Through Xen's own
+//! control library: starting `xl unpause` takes longer than a guest's boot.
 
-use std::ffi::{CString, c_char, c_int, c_longlong, c_uint, c_void};
+use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 use std::mem::transmute;
 use std::path::{Path, PathBuf};
 use std::ptr::{self, NonNull};
-use std::time::Duration;
 
 use crate::Result;
 
-/// A guest, or none.
-pub(crate) struct Domain(Option<(Control, u32)>);
+/// A guest.
+pub(crate) struct Domain {
+    control: Control,
+    number: u32,
+}
 
 impl Domain {
-    /// The guest with the number that `word` gives; none for `-`.
-    pub(crate) fn named(word: &str) -> Result<Self> {
-        if word == "-" {
-            return Ok(Self(None));
-        }
-        Ok(Self(Some((Control::open()?, crate::value(word)?))))
+    /// The guest of this number.
+    pub(crate) fn numbered(number: u32) -> Result<Self> {
+        let control = Control::open()?;
+        Ok(Self { control, number })
     }
 
-    /// Processor time charged to its only virtual processor so far.
-    pub(crate) fn cpu_time(&self) -> Result<Option<Duration>> {
-        let Some((control, domain)) = &self.0 else {
-            return Ok(None);
-        };
-        // SAFETY: the interface is open, and the function takes these types (xenctrl.h).
-        let nanoseconds = unsafe { (control.cpu_usage)(control.interface.as_ptr(), *domain, 0) };
-        let nanoseconds = u64::try_from(nanoseconds);
-        let nanoseconds = nanoseconds.map_err(|_| format!("Xen knows no domain {domain}"))?;
-        Ok(Some(Duration::from_nanos(nanoseconds)))
+    /// Its number.
+    pub(crate) fn number(&self) -> u32 {
+        self.number
     }
 
     /// Lets it run.
     pub(crate) fn unpause(&self) -> Result<()> {
-        let (control, domain) = self.0.as_ref().ok_or("no domain to unpause")?;
-        // SAFETY: as above.
-        let status = unsafe { (control.unpause)(control.interface.as_ptr(), *domain) };
+        let control = &self.control;
+        // SAFETY: the interface is open, and the function takes these types (xenctrl.h).
+        let status = unsafe { (control.unpause)(control.interface.as_ptr(), self.number) };
         if status == 0 {
             Ok(())
         } else {
-            Err(format!("domain {domain} cannot be unpaused").into())
+            Err(format!("domain {} cannot be unpaused", self.number).into())
         }
     }
 
     /// Whether it has ended by itself. It then stays, as long as the toolstack keeps it.
     pub(crate) fn has_shut_down(&self) -> Result<bool> {
-        let (control, domain) = self.0.as_ref().ok_or("no domain to watch")?;
+        let control = &self.control;
         let mut buffer = Information([0; 128]);
         let interface = control.interface.as_ptr();
         // SAFETY: as above. One entry is asked for, and the buffer is several times its size.
-        let count = unsafe { (control.information)(interface, *domain, 1, &raw mut buffer) };
+        let count = unsafe { (control.information)(interface, self.number, 1, &raw mut buffer) };
         // Where there is no such domain Xen tells of the next one.
-        let found = count == 1 && buffer.0[0] & 0xffff == u64::from(*domain);
+        let found = count == 1 && buffer.0[0] & 0xffff == u64::from(self.number);
         Ok(!found || buffer.0[0] >> 32 & FLAG_SHUTDOWN != 0)
     }
 }
@@ -70,7 +62,6 @@ struct Information([u64; 128]);
 /// Xen's control library, open.
 struct Control {
     interface: NonNull<c_void>,
-    cpu_usage: CpuUsage,
     unpause: Unpause,
     information: InformationList,
 }
@@ -83,7 +74,6 @@ unsafe extern "C" {
 const RTLD_NOW: c_int = 2;
 
 type Open = unsafe extern "C" fn(*mut c_void, *mut c_void, c_uint) -> *mut c_void;
-type CpuUsage = unsafe extern "C" fn(*mut c_void, u32, c_int) -> c_longlong;
 type Unpause = unsafe extern "C" fn(*mut c_void, u32) -> c_int;
 type InformationList = unsafe extern "C" fn(*mut c_void, u32, c_uint, *mut Information) -> c_int;
 
@@ -98,7 +88,6 @@ impl Control {
         let open = symbol(library, "xc_interface_open")?;
         // SAFETY: the type is that of xenctrl.h.
         let open = unsafe { transmute::<*mut c_void, Open>(open.as_ptr()) };
-        let cpu_usage = symbol(library, "xc_domain_get_cpu_usage")?;
         let unpause = symbol(library, "xc_domain_unpause")?;
         let information = symbol(library, "xc_domain_getinfolist")?;
         // SAFETY: no logger and no flags are allowed.
@@ -106,8 +95,6 @@ impl Control {
         Ok(Self {
             interface: NonNull::new(interface).ok_or("Xen cannot be asked: is this dom0?")?,
             // SAFETY: the type is that of xenctrl.h.
-            cpu_usage: unsafe { transmute::<*mut c_void, CpuUsage>(cpu_usage.as_ptr()) },
-            // SAFETY: as above.
             unpause: unsafe { transmute::<*mut c_void, Unpause>(unpause.as_ptr()) },
             // SAFETY: as above; `Information` stands for the structure it writes.
             information: unsafe { transmute::<*mut c_void, InformationList>(information.as_ptr()) },

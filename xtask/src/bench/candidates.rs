@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 use lab::network;
 
+use super::dom0::GUEST_PROCESSOR;
 use super::run::{Plan, TscMode};
 
 /// One of the systems that are measured.
@@ -106,7 +107,7 @@ impl Candidate {
         };
         let memory = memory_mib.unwrap_or(MEMORY_MIB);
         format!(
-            "type = \"{kind}\"\nname = \"{}\"\n{boot}memory = {memory}\nvcpus = 1\ncpus = \"1\"\n\
+            "type = \"{kind}\"\nname = \"{}\"\n{boot}memory = {memory}\nvcpus = 1\ncpus = \"{GUEST_PROCESSOR}\"\n\
              vif = [ \"bridge={},mac={}\" ]\n{tsc}\
              on_poweroff = \"preserve\"\non_reboot = \"destroy\"\non_crash = \"preserve\"\n",
             self.name(),

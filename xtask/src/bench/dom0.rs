@@ -14,6 +14,9 @@ pub(super) const XL_LIMIT: Duration = Duration::from_secs(90);
 
 pub(super) const HTTP: u16 = 80;
 
+/// The processor of the machine that guests are pinned to. dom0 has the other one.
+pub(super) const GUEST_PROCESSOR: u32 = 1;
+
 /// dom0, and what the run is to be.
 pub(super) struct Host<'a> {
     pub(super) dom0: &'a Dom0,
@@ -35,18 +38,26 @@ impl Host<'_> {
         Ok(output.stdout_text())
     }
 
-    /// Runs the client; returns the figures it printed by name, and all that was printed.
+    /// Runs the client.
     pub(super) fn client(&self, arguments: &str, limit: Duration) -> Result<Output> {
         // Thousands of connections are as many open files.
-        let text = self.sh(
+        self.load(
             &format!("ulimit -n 65536; /bench/client {arguments}"),
-            limit + Duration::from_secs(60),
-        )?;
-        Ok(Output::parse(text))
+            limit,
+        )
+    }
+
+    /// Runs a script that puts a load on the guest.
+    pub(super) fn load(&self, script: &str, limit: Duration) -> Result<Output> {
+        let before = self.dom0.processor_time(GUEST_PROCESSOR)?;
+        let text = self.sh(script, limit + Duration::from_secs(60))?;
+        let after = self.dom0.processor_time(GUEST_PROCESSOR)?;
+        Ok(Output::parse(text, after.saturating_sub(before)))
     }
 
     /// `xl create -p`, and a neighbour entry, so that finding the guest's Ethernet address is no
-    /// part of what is measured.
+    /// part of what is measured. With an entry in the bridge, too: QEMU's network, behind another
+    /// of its ports, would refuse connections to an address that is nobody's yet.
     pub(super) fn create(
         &self,
         candidate: Candidate,
@@ -60,11 +71,13 @@ impl Host<'_> {
         let printed = self.sh(
             &format!(
                 "set -e; start=$EPOCHREALTIME; xl create -q -p {file}; end=$EPOCHREALTIME
-                 ip neighbour replace {} lladdr {} dev {} nud permanent
-                 echo $(( ${{end/./}} - ${{start/./}} )) $(xl domid {name})",
-                candidate.address(),
-                candidate.ethernet_address(),
-                lab::network::BRIDGE,
+                 domain=$(xl domid {name})
+                 ip neighbour replace {address} lladdr {ethernet} dev {bridge} nud permanent
+                 bridge fdb replace {ethernet} dev vif$domain.0 master static
+                 echo $(( ${{end/./}} - ${{start/./}} )) $domain",
+                address = candidate.address(),
+                ethernet = candidate.ethernet_address(),
+                bridge = lab::network::BRIDGE,
             ),
             XL_LIMIT,
         )?;
@@ -82,21 +95,28 @@ impl Host<'_> {
     }
 }
 
-/// What the client printed.
+/// What a load printed, and what it cost the guest.
 #[derive(Debug)]
 pub(super) struct Output {
     pub(super) text: String,
+    /// What was printed as a name and a number.
     values: BTreeMap<String, f64>,
+    /// Work of the processor on which the guest is alone.
+    pub(super) guest: Duration,
 }
 
 impl Output {
-    fn parse(text: String) -> Self {
+    fn parse(text: String, guest: Duration) -> Self {
         let pair = |line: &str| {
             let (name, value) = line.split_once(' ')?;
             Some((name.to_owned(), value.parse().ok()?))
         };
         let values = text.lines().filter_map(pair).collect();
-        Self { text, values }
+        Self {
+            text,
+            values,
+            guest,
+        }
     }
 
     /// A figure, which must be there.
@@ -123,6 +143,13 @@ pub(super) struct Guest<'a> {
 }
 
 impl Guest<'_> {
+    /// Waits for a line of its console.
+    pub(super) fn wait_for(&self, text: &str) -> Result<String> {
+        let name = self.candidate.name();
+        let dom0 = self.host.dom0;
+        Ok(dom0.wait_for_guest_line(name, text, self.console_start, XL_LIMIT)?)
+    }
+
     /// Adds the last lines of its console to an error.
     pub(super) fn explain<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|error| {
@@ -156,7 +183,8 @@ mod tests {
 
     #[test]
     fn figures_are_found_among_other_lines() {
-        let output = Output::parse("Running 3s test\nmedian 1500\ncpu 12\n".to_owned());
+        let output = "Running 3s test\nmedian 1500\nlost 12\n".to_owned();
+        let output = Output::parse(output, Duration::ZERO);
         assert_eq!(output.get("median").unwrap(), 1500.0);
         assert_eq!(output.find("p99"), None);
         assert!(

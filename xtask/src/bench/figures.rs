@@ -52,6 +52,7 @@ macro_rules! figures {
 
 figures! {
     FIRST_BYTE: "unpause to first HTTP byte", "ms", Lower, Some(0.01), Some(0.025);
+    OWN_BOOT: "entry to serving, by rekernel's clock", "ms", Lower, None, None;
     CREATE: "xl create (toolstack)", "ms", Lower, None, None;
     LEAST_MEMORY: "least memory that serves", "MiB", Lower, Some(1.0 / 6.0), None;
     IMAGE_SIZE: "image as shipped", "KiB", Lower, None, None;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 
 use super::candidates::{Candidate, Image};
-use super::dom0::{Guest, HTTP, Host};
+use super::dom0::{Guest, HTTP, Host, Output};
 use super::figures::{self, Figure};
 
 /// One kind of measurement.
@@ -63,10 +63,8 @@ pub(super) const BOOT_LIMIT: Duration = Duration::from_secs(150);
 /// Where a load goes.
 pub(super) struct Target<'a> {
     pub(super) host: &'a Host<'a>,
-    /// Its address.
+    pub(super) candidate: Candidate,
     pub(super) address: String,
-    /// The guest's number, or `-`.
-    pub(super) domain: String,
 }
 
 /// Receives a figure in its unit.
@@ -94,10 +92,17 @@ impl Target<'_> {
         self.host.plan.load
     }
 
-    fn client(&self, order: &str, arguments: &str) -> Result<super::dom0::Output> {
-        let domain = &self.domain;
-        self.host
-            .client(&format!("{order} {domain} {arguments}"), self.load())
+    fn client(&self, order: &str, arguments: &str) -> Result<Output> {
+        let order = format!("{order} {arguments}");
+        self.host.client(&order, self.load())
+    }
+
+    /// Records what a guest worked for each of `count`, in the figure's unit.
+    fn charge(&self, figure: Figure, output: &Output, count: f64, record: Record) {
+        let per_second = if figure.unit == "ms" { 1e3 } else { 1e6 };
+        if self.candidate.is_guest() && count > 0.0 {
+            record(figure, output.guest.as_secs_f64() * per_second / count);
+        }
     }
 
     fn ping(&self, record: Record) -> Result<()> {
@@ -125,12 +130,12 @@ impl Target<'_> {
         )?;
         record(figures::ROUND_TRIP, output.get("median")? / 1e3);
         record(figures::ROUND_TRIP_P99, output.get("p99")? / 1e3);
-        if let Some(cpu) = output.find("cpu") {
-            record(
-                figures::CPU_PER_REQUEST,
-                cpu / output.get("requests")? / 1e3,
-            );
-        }
+        self.charge(
+            figures::CPU_PER_REQUEST,
+            &output,
+            output.get("requests")?,
+            record,
+        );
         Ok(())
     }
 
@@ -141,9 +146,7 @@ impl Target<'_> {
         )?;
         let count = output.get("connections")?;
         record(figures::CONNECTIONS, count / (output.get("elapsed")? / 1e9));
-        if let Some(cpu) = output.find("cpu") {
-            record(figures::CPU_PER_CONNECTION, cpu / count / 1e3);
-        }
+        self.charge(figures::CPU_PER_CONNECTION, &output, count, record);
         Ok(())
     }
 
@@ -155,18 +158,16 @@ impl Target<'_> {
         ] {
             // wrk counts in seconds.
             let seconds = self.load().as_secs().max(1);
-            let output = self.client(
-                "run",
-                &format!(
-                    "wrk -t1 -c{connections} -d{seconds}s --timeout 20s http://{}{PATH}",
-                    self.address
-                ),
-            )?;
+            let script = format!(
+                "wrk -t1 -c{connections} -d{seconds}s --timeout 20s http://{}{PATH}",
+                self.address
+            );
+            let output = self.host.load(&script, self.load())?;
             let wrk = Wrk::parse(&output.text)?;
             ensure!(wrk.errors.is_none(), "wrk: {}", output.text);
             record(rate, wrk.per_second);
-            if let (Some(figure), Some(cpu)) = (cpu_each, output.find("cpu")) {
-                record(figure, cpu / wrk.requests / 1e3);
+            if let Some(figure) = cpu_each {
+                self.charge(figure, &output, wrk.requests, record);
             }
         }
         Ok(())
@@ -212,9 +213,7 @@ impl Target<'_> {
             let output = self.client(order, &arguments)?;
             let mebibytes = output.get("bytes")? / f64::from(1 << 20);
             record(rate, mebibytes / (output.get("elapsed")? / 1e9));
-            if let Some(cpu) = output.find("cpu") {
-                record(cpu_each, cpu / mebibytes / 1e6);
-            }
+            self.charge(cpu_each, &output, mebibytes, record);
         }
         Ok(())
     }
@@ -230,9 +229,7 @@ impl Target<'_> {
         let output = self.client("datagrams", &arguments)?;
         let count = output.get("datagrams")?;
         record(figures::DATAGRAMS, count / (output.get("elapsed")? / 1e9));
-        if let Some(cpu) = output.find("cpu") {
-            record(figures::CPU_PER_DATAGRAM, cpu / count / 1e3);
-        }
+        self.charge(figures::CPU_PER_DATAGRAM, &output, count, record);
         Ok(())
     }
 
@@ -245,9 +242,7 @@ impl Target<'_> {
             self.load().as_millis()
         );
         let limit = Duration::from_secs(600);
-        let output = self
-            .host
-            .client(&format!("idle {} {arguments}", self.domain), limit)?;
+        let output = self.host.client(&format!("idle {arguments}"), limit)?;
         let held = output.get("held")?;
         ensure!(
             held == f64::from(count),
@@ -278,6 +273,12 @@ pub(super) fn boot(host: &Host, guest: &Guest, candidate: Candidate, record: Rec
     };
     let output = guest.explain(host.client(&order, BOOT_LIMIT))?;
     record(figures::FIRST_BYTE, output.get(name)? / 1e6);
+    if candidate == Candidate::Rekernel {
+        let line = guest.wait_for("rekernel: ready")?;
+        // `rekernel: ready http://10.0.2.70/ after 85 ms`
+        let milliseconds = line.rsplit(' ').nth(1).context("no time in it")?;
+        record(figures::OWN_BOOT, milliseconds.parse()?);
+    }
     Ok(())
 }
 

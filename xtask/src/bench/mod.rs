@@ -6,7 +6,7 @@
 
 mod candidates;
 mod dom0;
-mod figures;
+pub(crate) mod figures;
 mod measurements;
 mod report;
 mod run;
@@ -25,7 +25,7 @@ use lab::BootOptions;
 
 pub(crate) use candidates::Candidate;
 pub(crate) use measurements::Measurement;
-pub(crate) use run::{Files, Plan, TscMode};
+pub(crate) use run::{Files, Plan, TscMode, run};
 
 use crate::guests::workspace;
 
@@ -69,7 +69,7 @@ pub(crate) fn command(arguments: &Arguments) -> Result<ExitCode> {
     let started = Instant::now();
     let plan = arguments.plan();
     let lab = ensure_lab()?;
-    let files = Files::prepare(&plan)?;
+    let files = Files::prepare()?;
     let options = BootOptions {
         memory_mib: 2560,
         dom0_memory_mib: 768,
@@ -79,7 +79,7 @@ pub(crate) fn command(arguments: &Arguments) -> Result<ExitCode> {
     };
     let dom0 = lab.boot(&options, &|line| status("Lab", line))?;
     let environment = report::Environment::of(&lab, &files, &plan);
-    let samples = run::run(&dom0, &files, &plan)?;
+    let samples = run(&dom0, &files, &plan)?;
     dom0.shut_down()?;
     let report = report::Report {
         environment,

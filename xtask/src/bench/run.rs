@@ -61,7 +61,7 @@ const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
 impl Files {
     /// Builds and downloads what is missing.
-    pub(crate) fn prepare(_plan: &Plan) -> Result<Self> {
+    pub(crate) fn prepare() -> Result<Self> {
         let progress = |line: &str| status("Lab", line);
         let linux = LinuxGuest::prepare(&lab::Options::default(), &LINUX, &progress)?;
         let all = package::guests(Some(&workspace().join("Cargo.toml")))?;
@@ -246,7 +246,7 @@ impl Run<'_> {
             say(candidate, "idle connections");
             let guest = host.create(candidate, Image::Bench, None)?;
             measurements::boot(host, &guest, candidate, &mut |_, _| {})?;
-            let target = target(host, candidate, &guest.domain);
+            let target = target(host, candidate);
             guest.explain(target.idle(&mut self.record(0, candidate)))?;
         }
         Ok(())
@@ -261,7 +261,7 @@ impl Run<'_> {
             .collect();
         let boots = self.wants(Measurement::Boot);
         if candidate == Candidate::Loopback {
-            return self.loads(round, candidate, "-", &loads);
+            return self.loads(round, candidate, &loads);
         }
         let first = match candidate {
             Candidate::Rekernel if boots => Image::Http,
@@ -291,20 +291,13 @@ impl Run<'_> {
         }
         // A guest that serves may still be busy with what comes after.
         host.sh("sleep 2", XL_LIMIT)?;
-        let domain = guest.domain.clone();
-        guest.explain(self.loads(round, candidate, &domain, &loads))
+        guest.explain(self.loads(round, candidate, &loads))
     }
 
-    fn loads(
-        &mut self,
-        round: u32,
-        candidate: Candidate,
-        domain: &str,
-        loads: &[Measurement],
-    ) -> Result<()> {
+    fn loads(&mut self, round: u32, candidate: Candidate, loads: &[Measurement]) -> Result<()> {
         for &load in loads {
             say(candidate, &format!("{load:?}").to_lowercase());
-            let target = target(self.host, candidate, domain);
+            let target = target(self.host, candidate);
             target
                 .measure(load, &mut self.record(round, candidate))
                 .with_context(|| format!("{load:?}"))?;
@@ -324,11 +317,11 @@ impl Run<'_> {
     }
 }
 
-fn target<'a>(host: &'a Host<'a>, candidate: Candidate, domain: &str) -> Target<'a> {
+fn target<'a>(host: &'a Host<'a>, candidate: Candidate) -> Target<'a> {
     Target {
         host,
+        candidate,
         address: candidate.address(),
-        domain: domain.to_owned(),
     }
 }
 

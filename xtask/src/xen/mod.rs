@@ -1,5 +1,6 @@
 //! The Xen tier: a real Xen with a Debian dom0 is booted once, and `xl` creates guests on it.
 
+mod bench;
 mod command;
 mod guest;
 mod integrity;
@@ -77,6 +78,7 @@ pub(crate) fn run(
         integrity::TESTS,
         life::TESTS,
         limits::TESTS,
+        bench::TESTS,
     ];
     for (test, body) in subjects.concat() {
         if test.contains(name) {
