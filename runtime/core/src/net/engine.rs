@@ -49,6 +49,11 @@ impl Engine {
     pub(super) fn renew(&mut self, now: Instant) {
         self.port.renew_offload();
         // smoltcp keeps the capabilities of the device from the time it was made.
+        self.start_anew(now);
+    }
+
+    /// Exchanges smoltcp's interface for a new one with the same addresses.
+    fn start_anew(&mut self, now: Instant) {
         *self.smoltcp = new_interface(&mut self.port, now);
         self.install_addresses();
     }
@@ -138,7 +143,9 @@ impl Engine {
         self.addresses = addresses;
         self.gateway_ipv4 = gateway_ipv4;
         self.gateway_ipv6 = gateway_ipv6;
-        self.install_addresses();
+        // smoltcp forgets all neighbours when addresses change, but not that it asked for one a
+        // moment ago, and then asks for none until a second later. A new one has asked nobody.
+        self.start_anew(Instant::recent());
     }
 
     /// The routers to everything else, IPv4 and IPv6.

@@ -121,7 +121,12 @@ fn link_local_addresses_carry_their_interface() {
 }
 
 /// A router advertisement.
-fn advertisement(raw: &End, prefix: Ipv6Addr, prefix_length: u8, lifetime: u64) -> Vec<u8> {
+pub(crate) fn advertisement(
+    raw: &End,
+    prefix: Ipv6Addr,
+    prefix_length: u8,
+    lifetime: u64,
+) -> Vec<u8> {
     let source = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
     let destination = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
     let message = Icmpv6Repr::Ndisc(NdiscRepr::RouterAdvert {

@@ -8,6 +8,7 @@ mod ipv6;
 mod lifecycle;
 mod loss;
 mod memory;
+mod neighbours;
 mod segmentation;
 mod support;
 mod tcp;
