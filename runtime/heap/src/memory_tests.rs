@@ -141,6 +141,16 @@ fn growing_within_what_was_rounded_up_stays_in_place() {
 }
 
 #[test]
+fn ram_too_small_for_the_windows_gives_nothing_and_loses_nothing() {
+    let mut memory = memory(&[1, 1], 0);
+    let all = free(&mut memory);
+    for size in [1, 4096] {
+        assert_eq!(memory.alloc(layout(size, 1)), None);
+    }
+    assert_eq!(free(&mut memory), all);
+}
+
+#[test]
 fn far_pieces_of_ram_are_told_apart() {
     let mut pages = Pages::new();
     let far = |number: usize| number << 40..(number << 40) + 0x8_0000;

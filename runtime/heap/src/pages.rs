@@ -242,6 +242,10 @@ impl Pages {
     /// Gets pages from the buddy allocator, a whole window if it has one, else as many as it
     /// can give in one piece but at least 1 << `order`; the window's number.
     fn refill(&mut self, order: usize) -> Option<u32> {
+        if self.windows.is_empty() {
+            // No piece of RAM had room for them: what is taken now could not be given back.
+            return None;
+        }
         let layout = |order| Layout::from_size_align(PAGE_SIZE << order, PAGE_SIZE << order).ok();
         let (order, block) = (order..ORDERS)
             .rev()
