@@ -6,6 +6,7 @@ use std::{
     io::{self, BufRead, BufReader, Write},
     os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
+    process::Command,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -13,6 +14,7 @@ use std::{
 
 use crate::{
     BootOptions, Diagnosis, Error, Result,
+    command::output_of,
     diagnosis::{self, QEMU_LOG, SERIAL, read_text},
     files::names_in,
     keeper::Keeper,
@@ -80,19 +82,47 @@ impl Machine {
     /// Time of the host's processors that emulating one of the machine's has taken: its
     /// thread's first figure in `schedstat` (the kernel's Documentation/scheduler/sched-stats.rst).
     pub(crate) fn processor_time(&self, processor: u32) -> Result<Duration> {
+        let file = self.thread_of(processor)?.join("schedstat");
+        let text = fs::read_to_string(&file).map_err(Error::file("read", &file))?;
+        let first = text.split(' ').next().and_then(|word| word.parse().ok());
+        first.map(Duration::from_nanos).ok_or_else(|| Error::Step {
+            purpose: format!("reading {}", file.display()),
+            reason: format!("it holds `{}`", text.trim()),
+        })
+    }
+
+    /// Ties the thread that emulates each processor to a processor of the host.
+    pub(crate) fn pin(&self, processors: u32) -> Result<()> {
+        let status = "/proc/self/status";
+        let text = fs::read_to_string(status).map_err(Error::file("read", status))?;
+        let ours = allowed_processors(&text);
+        if ours.len() < processors as usize {
+            return Err(Error::Unsupported {
+                reason: format!(
+                    "{processors} processors of its own, where {} are to be had",
+                    ours.len()
+                ),
+            });
+        }
+        for (processor, host) in (0..processors).zip(ours) {
+            let thread = self.thread_of(processor)?;
+            let thread = thread.file_name().unwrap_or_default();
+            let mut taskset = Command::new("taskset");
+            taskset.args(["-pc", &host.to_string()]).arg(thread);
+            output_of(&mut taskset)?;
+        }
+        Ok(())
+    }
+
+    /// The folder of the thread that emulates a processor.
+    fn thread_of(&self, processor: u32) -> Result<PathBuf> {
         let tasks = PathBuf::from(format!("/proc/{}/task", self.keeper.process()));
         let wanted = format!("CPU {processor}/TCG\n");
         for name in names_in(&tasks)? {
-            let read = |file| fs::read_to_string(tasks.join(&name).join(file));
+            let thread = tasks.join(name);
             // A thread may end while it is looked at: it is none of those.
-            if read("comm").is_ok_and(|comm| comm == wanted) {
-                let file = tasks.join(&name).join("schedstat");
-                let text = fs::read_to_string(&file).map_err(Error::file("read", &file))?;
-                let first = text.split(' ').next().and_then(|word| word.parse().ok());
-                return first.map(Duration::from_nanos).ok_or(Error::Step {
-                    purpose: format!("reading {}", file.display()),
-                    reason: format!("it holds `{}`", text.trim()),
-                });
+            if fs::read_to_string(thread.join("comm")).is_ok_and(|name| name == wanted) {
+                return Ok(thread);
             }
         }
         Err(Error::Step {
@@ -212,6 +242,20 @@ impl Drop for Machine {
             );
         }
     }
+}
+
+/// The processors that a `/proc/PID/status` allows: `Cpus_allowed_list: 0-2,5`.
+fn allowed_processors(status: &str) -> Vec<u32> {
+    let list = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))
+        .unwrap_or_default();
+    let ranges = list.split(',').filter_map(|range| {
+        let range = range.trim();
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        Some(first.parse::<u32>().ok()?..=last.parse().ok()?)
+    });
+    ranges.flatten().collect()
 }
 
 /// How often a wait looks again although nothing was reported.
@@ -335,6 +379,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lists_of_processors_are_read() {
+        let status = "Name:\tx\nCpus_allowed:\t27\nCpus_allowed_list:\t0-2,5\nMems_allowed:\t1\n";
+        assert_eq!(allowed_processors(status), [0, 1, 2, 5]);
+        assert!(allowed_processors("Name:\tx\n").is_empty());
+    }
 
     #[test]
     fn reports_change_the_state_and_nonsense_does_not() {

@@ -8,7 +8,7 @@
 //! bench-client receive      ADDRESS:PORT STREAMS TIME
 //! bench-client send         ADDRESS:PORT STREAMS TIME
 //! bench-client datagrams    ADDRESS:PORT BYTES WINDOW TIME
-//! bench-client idle         ADDRESS:PORT PATH COUNT TIME
+//! bench-client idle         ADDRESS:PORT PATH IDLE-PORT COUNT TIME
 //! ```
 //!
 //! DOMAIN is a guest's number; times are in milliseconds. What was measured is printed as lines
@@ -75,9 +75,13 @@ fn obey(words: &[&str]) -> Result<()> {
             value(window)?,
             milliseconds(time)?,
         ),
-        ["idle", server, path, count, time] => {
-            idle::compare(value(server)?, path, value(count)?, milliseconds(time)?)
-        }
+        ["idle", server, path, port, count, time] => idle::compare(
+            value(server)?,
+            path,
+            value(port)?,
+            value(count)?,
+            milliseconds(time)?,
+        ),
         _ => Err("unknown order; see the beginning of bench/client/src/main.rs".into()),
     }
 }

@@ -6,6 +6,7 @@
 //! | TCP 5001 | sends until the connection ends                             | `bench/peer`          |
 //! | TCP 5002 | receives until the peer has finished, then ends             | `bench/peer`          |
 //! | UDP 5003 | sends every datagram back                                   | `bench/peer`          |
+//! | TCP 5004 | holds connections and needs nothing for them                | none                  |
 //!
 //! HTTP is served by the very code of the example, but that idle connections are kept: opening
 //! thousands of them takes minutes under emulation.
@@ -41,6 +42,7 @@ const HTTP: u16 = 80;
 const SOURCE: u16 = 5001;
 const SINK: u16 = 5002;
 const ECHO: u16 = 5003;
+const HOLD: u16 = 5004;
 
 /// As nginx's, which the Linux guests listen with.
 const BACKLOG: usize = 4096;
@@ -50,9 +52,11 @@ async fn main() -> Result<(), BindError> {
     let http = listen(HTTP).await?;
     let source = listen(SOURCE).await?;
     let sink = listen(SINK).await?;
+    let hold = listen(HOLD).await?;
     let echo = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, ECHO)).await?;
     rekernel::spawn(send_back(echo));
     rekernel::spawn(accept(source, |stream| rekernel::spawn(send(stream))));
+    rekernel::spawn(accept(hold, |stream| rekernel::spawn(wait(stream))));
     rekernel::spawn(accept(sink, |stream| rekernel::spawn(receive(stream))));
     rekernel::spawn(async {
         if let Some(address) = first_address().await {
@@ -94,6 +98,10 @@ async fn send(mut stream: TcpStream) {
 async fn receive(mut stream: TcpStream) {
     let mut block = alloc::vec![0; BLOCK];
     while let Ok(1..) = stream.read(&mut block).await {}
+}
+
+async fn wait(mut stream: TcpStream) {
+    while let Ok(1..) = stream.read(&mut [0; 16]).await {}
 }
 
 async fn send_back(socket: UdpSocket) {

@@ -10,6 +10,9 @@ pub(crate) struct Figure {
     /// The ratios of rekernel to Linux PVH and to the better of the Linux guests that are
     /// aimed at.
     pub(crate) target: (Option<f64>, Option<f64>),
+    /// What is aimed at for rekernel by itself: only where a value does not depend on the speed
+    /// of the machine.
+    pub(crate) bound: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,12 +40,15 @@ impl Better {
 }
 
 macro_rules! figures {
-    ($($constant:ident: $name:literal, $unit:literal, $better:ident, $pvh:expr, $best:expr;)*) => {
+    (@bound) => { None };
+    (@bound $bound:literal) => { Some($bound) };
+    ($($constant:ident: $name:literal, $unit:literal, $better:ident, $pvh:expr, $best:expr $(, bound $bound:literal)?;)*) => {
         $(pub(crate) const $constant: Figure = Figure {
             name: $name,
             unit: $unit,
             better: Better::$better,
             target: ($pvh, $best),
+            bound: figures!(@bound $($bound)?),
         };)*
 
         /// All of them, in the order of reports.
@@ -77,8 +83,9 @@ figures! {
     CPU_FROM_GUEST_8: "guest CPU per MiB out, 8 streams", "ms", Lower, Some(1.0 / 3.0), Some(1.0);
     DATAGRAMS: "UDP datagrams echoed", "per s", Higher, None, None;
     CPU_PER_DATAGRAM: "guest CPU per UDP datagram", "us", Lower, None, None;
-    BESIDE_IDLE: "requests/s beside idle connections, of those without", "", Higher, None, None;
-    MEMORY_PER_IDLE: "memory per idle connection", "KiB", Lower, None, None;
+    BESIDE_IDLE: "requests/s beside idle connections / without", "", Higher, None, None, bound 0.9;
+    MEMORY_PER_HTTP: "memory per idle HTTP connection", "KiB", Lower, None, None;
+    MEMORY_PER_TCP: "memory per idle TCP connection", "KiB", Lower, None, None, bound 8.0;
 }
 
 #[cfg(test)]

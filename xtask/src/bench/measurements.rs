@@ -73,6 +73,7 @@ pub(super) type Record<'a> = &'a mut dyn FnMut(Figure, f64);
 const SOURCE: u16 = 5001;
 const SINK: u16 = 5002;
 const ECHO: u16 = 5003;
+const HOLD: u16 = 5004;
 
 impl Target<'_> {
     /// Takes one of the measurements that are loads.
@@ -233,28 +234,32 @@ impl Target<'_> {
         Ok(())
     }
 
-    /// What idle connections cost: requests per second on eight others, and memory.
+    /// What idle connections cost: requests per second on eight others, and memory. First those of
+    /// the HTTP server, with what it keeps for each, then those of a service that keeps nothing.
     pub(super) fn idle(&self, record: Record) -> Result<()> {
         let count = self.host.plan.idle_connections;
-        let arguments = format!(
-            "{}:{HTTP} {PATH} {count} {}",
-            self.address,
-            self.load().as_millis()
-        );
-        let limit = Duration::from_secs(600);
-        let output = self.host.client(&format!("idle {arguments}"), limit)?;
-        let held = output.get("held")?;
-        ensure!(
-            held == f64::from(count),
-            "{held} of {count} idle connections were held"
-        );
-        record(
-            figures::BESIDE_IDLE,
-            output.get("beside")? / output.get("alone")?,
-        );
-        if let (Some(before), Some(after)) = (output.find("heap_before"), output.find("heap_after"))
-        {
-            record(figures::MEMORY_PER_IDLE, (after - before) / held / 1024.0);
+        for (port, memory) in [
+            (HTTP, figures::MEMORY_PER_HTTP),
+            (HOLD, figures::MEMORY_PER_TCP),
+        ] {
+            let arguments = format!(
+                "{}:{HTTP} {PATH} {port} {count} {}",
+                self.address,
+                self.load().as_millis()
+            );
+            let limit = Duration::from_secs(600);
+            let output = self.host.client(&format!("idle {arguments}"), limit)?;
+            let held = output.get("held")?;
+            ensure!(
+                held == f64::from(count),
+                "{held} of {count} idle connections were held"
+            );
+            let grown = output.get("heap_after")? - output.get("heap_before")?;
+            record(memory, grown / held / 1024.0);
+            if port == HTTP {
+                let part = output.get("beside")? / output.get("alone")?;
+                record(figures::BESIDE_IDLE, part);
+            }
         }
         Ok(())
     }

@@ -79,11 +79,11 @@ pub(crate) fn command(arguments: &Arguments) -> Result<ExitCode> {
     };
     let dom0 = lab.boot(&options, &|line| status("Lab", line))?;
     let environment = report::Environment::of(&lab, &files, &plan);
-    let samples = run(&dom0, &files, &plan)?;
+    let outcome = run(&dom0, &files, &plan)?;
     dom0.shut_down()?;
     let report = report::Report {
         environment,
-        samples,
+        outcome,
     };
     println!("\n{}", report.table());
     let folder = workspace().join(&arguments.output);
@@ -121,14 +121,22 @@ impl Arguments {
     }
 }
 
-/// The benchmarks of the crates themselves: they need neither Xen nor QEMU.
+/// Crates that have benchmarks of their own.
+const WITH_BENCHMARKS: [&str; 3] = ["netfront", "rekernel-core", "xen-proto"];
+
+/// The benchmarks of the crates: they need neither Xen nor QEMU.
 fn host() -> Result<ExitCode> {
-    status("Running", "cargo bench");
-    let outcome = cargo()
-        .args(["bench", "--package", "rekernel-core"])
-        .current_dir(workspace())
-        .status()
-        .context("cargo could not be started")?;
-    ensure!(outcome.success(), "cargo bench ended with {outcome}");
+    for package in WITH_BENCHMARKS {
+        status("Running", &format!("cargo bench -p {package}"));
+        let outcome = cargo()
+            .args(["bench", "--package", package])
+            .current_dir(workspace())
+            .status()
+            .context("cargo could not be started")?;
+        ensure!(
+            outcome.success(),
+            "the benchmarks of {package} ended with {outcome}"
+        );
+    }
     Ok(ExitCode::SUCCESS)
 }

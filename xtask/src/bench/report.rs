@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 
 use super::candidates::Candidate;
 use super::figures::{self, Figure};
-use super::run::{Files, Plan};
-use super::statistics::{Samples, Spread};
+use super::run::{Files, Outcome, Plan};
+use super::statistics::Spread;
 use super::svg;
 
 /// A whole run.
 pub(crate) struct Report {
     pub(crate) environment: Environment,
-    pub(crate) samples: Samples,
+    pub(crate) outcome: Outcome,
 }
 
 /// Where and how it was measured.
@@ -69,7 +69,7 @@ impl Report {
         for figure in self.measured() {
             let _ = write!(text, "{:<54}", labelled(figure));
             for candidate in Candidate::ALL {
-                let spread = self.samples.spread(figure, candidate);
+                let spread = self.outcome.samples.spread(figure, candidate);
                 let _ = write!(
                     text,
                     "{:>11}",
@@ -80,7 +80,7 @@ impl Report {
         }
         let _ = writeln!(
             text,
-            "\n{:<54}{:>30}{:>30}",
+            "\n{:<54}{:>32}{:>32}",
             "rekernel / Linux: median (least-most) of rounds",
             "PVH, aimed at",
             "the better, aimed at"
@@ -92,9 +92,19 @@ impl Report {
             }
             let _ = write!(text, "{:<54}", figure.name);
             for (ratio, target) in ratios {
-                let _ = write!(text, "{:>30}", judged(figure, ratio, target));
+                let _ = write!(text, "{:>32}", judged(figure, ratio, target));
             }
             text.push('\n');
+        }
+        for figure in self.measured() {
+            let own = self.outcome.samples.spread(figure, Candidate::Rekernel);
+            if figure.bound.is_some() && own.is_some() {
+                let judged = judged(figure, own, figure.bound);
+                let _ = writeln!(text, "{:<54}{judged:>32}  (rekernel alone)", figure.name);
+            }
+        }
+        for failure in &self.outcome.failures {
+            let _ = writeln!(text, "failed: {failure}");
         }
         text
     }
@@ -124,21 +134,24 @@ impl Report {
     }
 
     fn measured(&self) -> impl Iterator<Item = &'static Figure> {
-        figures::ALL
-            .iter()
-            .filter(|figure| self.samples.iter().any(|sample| sample.figure == **figure))
+        figures::ALL.iter().filter(|figure| {
+            self.outcome
+                .samples
+                .iter()
+                .any(|sample| sample.figure == **figure)
+        })
     }
 
     /// Against Linux PVH and against the better Linux, with what is aimed at.
     fn ratios(&self, figure: &Figure) -> [(Option<Spread>, Option<f64>); 2] {
-        let pvh = self.samples.ratio(figure, Candidate::LinuxPvh);
-        let best = self.samples.ratio_to_best_linux(figure);
+        let pvh = self.outcome.samples.ratio(figure, Candidate::LinuxPvh);
+        let best = self.outcome.samples.ratio_to_best_linux(figure);
         [(pvh, figure.target.0), (best, figure.target.1)]
     }
 
     fn bars(&self) -> Vec<svg::Row> {
         self.measured()
-            .filter(|figure| self.samples.ratio_to_best_linux(figure).is_some())
+            .filter(|figure| self.outcome.samples.ratio_to_best_linux(figure).is_some())
             .map(|figure| svg::Row {
                 label: figure.name,
                 better: figure.better,
@@ -166,17 +179,22 @@ impl Report {
                     "aimed at, linux-pvh": pvh_target,
                     "ratio to the better linux": spread_json(best),
                     "aimed at, the better linux": best_target,
+                    "aimed at, rekernel alone": figure.bound,
                     "candidates": self.candidates_json(figure),
                 })
             })
             .collect();
-        json!({ "environment": environment, "figures": figures })
+        json!({
+            "environment": environment,
+            "figures": figures,
+            "failures": self.outcome.failures,
+        })
     }
 
     fn candidates_json(&self, figure: &Figure) -> Value {
         let of = |candidate: Candidate| {
-            let spread = self.samples.spread(figure, candidate)?;
-            let values = self.samples.iter();
+            let spread = self.outcome.samples.spread(figure, candidate)?;
+            let values = self.outcome.samples.iter();
             let values = values
                 .filter(|sample| sample.figure == *figure && sample.candidate == candidate)
                 .map(|sample| sample.value);
@@ -244,7 +262,7 @@ fn number(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::statistics::Sample;
+    use super::super::statistics::{Sample, Samples};
     use super::*;
 
     fn report() -> Report {
@@ -265,7 +283,10 @@ mod tests {
         }
         Report {
             environment: Environment(vec![("command", "cargo xtask bench".to_owned())]),
-            samples,
+            outcome: Outcome {
+                samples,
+                failures: vec!["round 2, linux-pvh, repeated: it died".to_owned()],
+            },
         }
     }
 
@@ -283,6 +304,10 @@ mod tests {
             "{table}"
         );
         assert!(row[1].contains("1.00 (1.00-3.00) <= 0.800 NO"), "{table}");
+        assert!(
+            table.contains("failed: round 2, linux-pvh, repeated: it died"),
+            "{table}"
+        );
     }
 
     #[test]

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use cargo_rekernel::build::{self, Guest as BuiltGuest};
 use cargo_rekernel::package::{self, cargo};
-use cargo_rekernel::progress::{Took, status};
+use cargo_rekernel::progress::{Took, status, warning};
 use clap::ValueEnum;
 use lab::{Dom0, GuestFile, LinuxGuest, LinuxRecipe};
 
 use super::candidates::{Candidate, Image};
-use super::dom0::{Host, XL_LIMIT};
+use super::dom0::{GUEST_PROCESSOR, Host, XL_LIMIT};
 use super::figures::{self, Figure};
 use super::measurements::{self, Measurement, Target};
 use super::statistics::{Sample, Samples};
@@ -189,14 +189,31 @@ fn build_program(package: &str, flags: &str) -> Result<()> {
     Ok(())
 }
 
+/// What came of a run.
+pub(crate) struct Outcome {
+    pub(crate) samples: Samples,
+    /// What went wrong, as it is to be told: turns that were repeated, or given up.
+    pub(crate) failures: Vec<String>,
+}
+
 /// Takes all measurements of the plan.
-pub(crate) fn run(dom0: &Dom0, files: &Files, plan: &Plan) -> Result<Samples> {
+///
+/// A guest that fails gets a second chance in the same round; what it misses then is missing from
+/// the samples.
+pub(crate) fn run(dom0: &Dom0, files: &Files, plan: &Plan) -> Result<Outcome> {
     let host = Host { dom0, plan };
+    let mut failures = Vec::new();
+    if let Err(error) = dom0.pin_processors(GUEST_PROCESSOR + 1) {
+        failures.push(format!(
+            "emulated processors move between the host's: {error}"
+        ));
+    }
     files.install(&host)?;
     let mut run = Run {
         host: &host,
         files,
         samples: Samples::default(),
+        failures,
     };
     run.once()?;
     for round in 0..plan.rounds {
@@ -205,8 +222,7 @@ pub(crate) fn run(dom0: &Dom0, files: &Files, plan: &Plan) -> Result<Samples> {
         let mut order = plan.candidates.clone();
         order.rotate_left(round as usize % plan.candidates.len());
         for candidate in order {
-            run.turn(round, candidate)
-                .with_context(|| format!("round {}, {}", round + 1, candidate.name()))?;
+            run.turn_or_failure(round, candidate);
         }
         let took = Took(started.elapsed());
         status(
@@ -214,13 +230,17 @@ pub(crate) fn run(dom0: &Dom0, files: &Files, plan: &Plan) -> Result<Samples> {
             &format!("round {} of {} in {took}", round + 1, plan.rounds),
         );
     }
-    Ok(run.samples)
+    Ok(Outcome {
+        samples: run.samples,
+        failures: run.failures,
+    })
 }
 
 struct Run<'a> {
     host: &'a Host<'a>,
     files: &'a Files,
     samples: Samples,
+    failures: Vec<String>,
 }
 
 impl Run<'_> {
@@ -250,6 +270,24 @@ impl Run<'_> {
             guest.explain(target.idle(&mut self.record(0, candidate)))?;
         }
         Ok(())
+    }
+
+    /// One candidate's turn in a round, or two where the first fails.
+    fn turn_or_failure(&mut self, round: u32, candidate: Candidate) {
+        let before = self.samples.len();
+        for chance in ["repeated", "given up"] {
+            let Err(error) = self.turn(round, candidate) else {
+                return;
+            };
+            // Half a turn is no basis for ratios.
+            self.samples.truncate(before);
+            let name = candidate.name();
+            warning(&format!("round {}, {name}, {chance}: {error:#}", round + 1));
+            let first = error.to_string();
+            let first = first.lines().next().unwrap_or_default().to_owned();
+            self.failures
+                .push(format!("round {}, {name}, {chance}: {first}", round + 1));
+        }
     }
 
     /// One candidate's turn in a round.

@@ -51,6 +51,15 @@ impl Samples {
         self.0.push(sample);
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Forgets all but the first `length`.
+    pub(crate) fn truncate(&mut self, length: usize) {
+        self.0.truncate(length);
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Sample> {
         self.0.iter()
     }

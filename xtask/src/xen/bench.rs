@@ -23,8 +23,10 @@ fn short_round(context: &Context) -> Result<()> {
         idle_connections: 10,
         tsc: TscMode::Native,
     };
-    let samples = bench::run(&context.dom0, &Files::prepare()?, &plan)?;
+    let outcome = bench::run(&context.dom0, &Files::prepare()?, &plan)?;
     context.sh("rm -r /bench", XL_LIMIT)?;
+    ensure!(outcome.failures.is_empty(), "{:?}", outcome.failures);
+    let samples = outcome.samples;
     for figure in [
         figures::FIRST_BYTE,
         figures::ROUND_TRIP,
