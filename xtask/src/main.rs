@@ -12,6 +12,7 @@ mod command;
 mod guests;
 mod host;
 mod http;
+mod life;
 mod measure;
 mod namespace;
 mod qemu;

@@ -16,16 +16,19 @@ pub(crate) enum Tier {
     Qemu,
     /// Guests created on a real Xen
     Xen,
+    /// What the operator of a Xen host does to a guest
+    Life,
 }
 
 impl Tier {
-    pub(crate) const ALL: [Self; 3] = [Self::Host, Self::Qemu, Self::Xen];
+    pub(crate) const ALL: [Self; 4] = [Self::Host, Self::Qemu, Self::Xen, Self::Life];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Host => "host",
             Self::Qemu => "qemu",
             Self::Xen => "xen",
+            Self::Life => "life",
         }
     }
 }

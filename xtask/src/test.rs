@@ -19,7 +19,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum)]
     only: Option<Tier>,
 
-    /// Run only the boot tests (qemu, xen) whose name contains this
+    /// Run only the boot tests (qemu, xen, life) whose name contains this
     #[arg(long, value_name = "TEXT")]
     name: Option<String>,
 
@@ -70,13 +70,15 @@ pub(crate) fn command(arguments: &Arguments) -> Result<ExitCode> {
     }
     thread::scope(|scope| {
         // The lab is downloaded and put together while the crates are compiled.
-        let lab = arguments
-            .wants(Tier::Xen)
-            .then(|| scope.spawn(xen::prepare));
+        let on_xen: Vec<_> = [Tier::Xen, Tier::Life]
+            .into_iter()
+            .filter(|&tier| arguments.wants(tier))
+            .collect();
+        let lab = (!on_xen.is_empty()).then(|| scope.spawn(xen::prepare));
         if arguments.wants(Tier::Host) {
             host::run(&mut summary);
         }
-        let boots = arguments.wants(Tier::Qemu) || arguments.wants(Tier::Xen);
+        let boots = arguments.wants(Tier::Qemu) || !on_xen.is_empty();
         let guests = if boots {
             build_guests(arguments, &mut summary, &measurements)
         } else {
@@ -91,8 +93,12 @@ pub(crate) fn command(arguments: &Arguments) -> Result<ExitCode> {
                 .join()
                 .unwrap_or_else(|_| Err(anyhow!("the preparation of the lab was lost")));
             if let Some(guests) = &guests {
-                let extent = arguments.extent();
-                xen::run(lab, guests, name, extent, &mut summary, &measurements);
+                let selection = xen::Selection {
+                    tiers: &on_xen,
+                    name,
+                    extent: arguments.extent(),
+                };
+                xen::run(lab, guests, &selection, &mut summary, &measurements);
             }
         }
     });
@@ -116,7 +122,7 @@ pub(crate) fn command(arguments: &Arguments) -> Result<ExitCode> {
     })
 }
 
-/// Builds every guest once for both boot tiers. Where that fails, neither can run.
+/// Builds every guest once for all tiers that boot some. Where that fails, neither can run.
 fn build_guests(
     arguments: &Arguments,
     summary: &mut Summary,
@@ -130,10 +136,7 @@ fn build_guests(
     match &guests {
         Some(guests) => guests.note_sizes(measurements),
         None => {
-            for tier in [Tier::Qemu, Tier::Xen]
-                .into_iter()
-                .filter(|&tier| arguments.wants(tier))
-            {
+            for tier in BOOT_TIERS.into_iter().filter(|&tier| arguments.wants(tier)) {
                 summary.skip(tier, "all boots", "the guests do not build");
             }
         }
@@ -141,12 +144,15 @@ fn build_guests(
     guests
 }
 
+/// The tiers that boot guests.
+const BOOT_TIERS: [Tier; 3] = [Tier::Qemu, Tier::Xen, Tier::Life];
+
 /// The first tier asked for that boots guests.
 fn boot_tier(arguments: &Arguments) -> Tier {
-    match arguments.wants(Tier::Qemu) {
-        true => Tier::Qemu,
-        false => Tier::Xen,
-    }
+    BOOT_TIERS
+        .into_iter()
+        .find(|&tier| arguments.wants(tier))
+        .unwrap_or(Tier::Qemu)
 }
 
 fn report(summary: &Summary, measurements: &Measurements) {

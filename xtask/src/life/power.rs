@@ -1,27 +1,16 @@
-//! The life of a guest on Xen: asked to end, to start again, crashing, created over and over.
+//! Ends and beginnings: asked to end, to start again, crashing, created over and over.
 
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::guest::address;
-use super::{BOOT_LIMIT, Context, Guest, Test, Wish, XL_LIMIT};
+use crate::xen::{BOOT_LIMIT, Context, Guest, Test, Wish, XL_LIMIT, address};
 
 pub(super) const TESTS: &[Test] = &[
     ("hello: ends by itself", ends_by_itself),
     ("xl shutdown -w is obeyed", shutdown),
     ("xl reboot is obeyed", reboot),
     ("crashes are told to Xen, with a report", crashes),
-    (
-        "xen-probe: every part of the hypervisor's interface",
-        every_part,
-    ),
-    ("xen-probe: 1 MiB of console output", console_flood),
-    ("boot-probe on Xen, and three attacks", boot_probe),
-    (
-        "memory-probe: pages are backed at first touch",
-        memory_probe,
-    ),
     (
         "20 cycles of create and destroy leave nothing behind",
         cycles,
@@ -32,15 +21,6 @@ fn ends_by_itself(context: &Context) -> Result<()> {
     let guest = Guest::create(context, &Wish::new("hello", "hello", 50))?;
     guest.wait_for("hello from Xen", BOOT_LIMIT)?;
     guest.wait_until("the end of hello", XL_LIMIT, |listing| listing.is_none())
-}
-
-/// The lab's QEMU tells guests of guests the address of a fault; where one does not, this fails.
-fn memory_probe(context: &Context) -> Result<()> {
-    let guest = Guest::create(context, &Wish::new("memory-probe", "memory-probe", 53))?;
-    guest.wait_for("PROBE OK", BOOT_LIMIT)?;
-    guest.wait_until("the end of memory-probe", XL_LIMIT, |listing| {
-        listing.is_none()
-    })
 }
 
 fn shutdown(context: &Context) -> Result<()> {
@@ -96,65 +76,6 @@ fn crashes(context: &Context) -> Result<()> {
         })?;
     }
     Ok(())
-}
-
-fn every_part(context: &Context) -> Result<()> {
-    let guest = Guest::create(context, &probe("xen-probe", "xen-probe", ""))?;
-    guest.explain(guest.wait_for("PROBE OK", BOOT_LIMIT))?;
-    guest.wait_until("the probe's end", XL_LIMIT, |listing| listing.is_none())
-}
-
-fn console_flood(context: &Context) -> Result<()> {
-    let guest = Guest::create(context, &probe("xen-probe", "xen-flood", "flood"))?;
-    guest.explain(guest.wait_for("PROBE OK", BOOT_LIMIT))?;
-    guest.wait_until("the probe's end", XL_LIMIT, |listing| listing.is_none())
-}
-
-/// The boot code has no driver for Xen's console: its words are on the hypervisor's own.
-fn boot_probe(context: &Context) -> Result<()> {
-    let words = [
-        ("", "PROBE OK"),
-        ("write-text", "write to the program's code"),
-        ("null", "null pointer (address 0x0)"),
-        (
-            "stack-overflow",
-            "stack overflow: guard page of the boot stack",
-        ),
-    ];
-    for (attack, expected) in words {
-        let name = format!("boot-probe-{attack}");
-        let before = context.dom0.serial_console().len();
-        let guest = Guest::create(context, &probe("boot-probe", &name, attack))?;
-        guest.wait_until("the probe's end", XL_LIMIT, |listing| {
-            // A guest that stops for good may stay in the list as shut down.
-            listing.is_none_or(|listing| listing.state.contains('s'))
-        })?;
-        let console = context.dom0.serial_console();
-        let said = console.get(before..).unwrap_or_default();
-        ensure!(
-            said.contains(expected),
-            "`{attack}`: Xen's console lacks `{expected}`: {said}"
-        );
-        ensure!(
-            !said.contains("ATTACK SURVIVED"),
-            "`{attack}` survived: {said}"
-        );
-    }
-    Ok(())
-}
-
-/// A test guest without network that is told by one word what to do.
-fn probe(program: &'static str, name: &str, word: &str) -> Wish {
-    let append = if word.is_empty() {
-        Vec::new()
-    } else {
-        vec![word.to_owned()]
-    };
-    Wish {
-        append,
-        interfaces: Vec::new(),
-        ..Wish::new(program, name, 0)
-    }
 }
 
 /// Everything a guest takes from its host must come back: memory, interfaces, xenstore nodes.
