@@ -19,6 +19,8 @@ struct PortState {
     events: Cell<u32>,
     pending: Cell<bool>,
     waker: RefCell<Option<Waker>>,
+    /// It was a port of a domain that is gone.
+    gone: Cell<bool>,
 }
 
 enum Other {
@@ -32,6 +34,18 @@ impl EventChannels {
     pub(super) fn open_ports(&self, domain: DomainId) -> usize {
         let ports = self.ports.borrow();
         ports.keys().filter(|(owner, _)| *owner == domain).count()
+    }
+
+    /// The domain of all these is gone: no port is anyone's any more. Who waits is woken.
+    pub(super) fn forget_all(&self) {
+        for state in core::mem::take(&mut *self.ports.borrow_mut()).into_values() {
+            state.gone.set(true);
+            let other = state.other.replace(Other::Closed);
+            drop(other);
+            if let Some(waker) = state.waker.borrow_mut().take() {
+                waker.wake();
+            }
+        }
     }
 
     pub(super) fn allocate_unbound(self: &Rc<Self>, owner: DomainId, peer: DomainId) -> FakePort {
@@ -71,6 +85,7 @@ impl EventChannels {
             events: Cell::new(0),
             pending: Cell::new(false),
             waker: RefCell::new(None),
+            gone: Cell::new(false),
         });
         ports.insert((domain, number), state.clone());
         FakePort {
@@ -110,6 +125,9 @@ impl EventPort for FakePort {
     }
 
     fn poll_event(&self, context: &mut Context<'_>) -> Poll<()> {
+        if self.state.gone.get() {
+            return Poll::Pending;
+        }
         if self.state.pending.replace(false) {
             return Poll::Ready(());
         }
@@ -141,6 +159,9 @@ impl FakePort {
 
 impl Drop for FakePort {
     fn drop(&mut self) {
+        if self.state.gone.get() {
+            return;
+        }
         let key = (self.state.domain, self.state.number);
         let removed = self.channels.ports.borrow_mut().remove(&key);
         assert!(removed.is_some(), "port {} closed twice", key.1);

@@ -81,6 +81,11 @@ impl Executor {
         }
     }
 
+    /// Runs each task that can go on once. False if there was none.
+    pub fn run_once(&self) -> bool {
+        self.poll_woken_tasks(&mut 0)
+    }
+
     /// Runs all tasks for `duration` of fake time, stopping at each timer on the way.
     pub fn run_for(&self, duration: Duration) {
         let hypervisor = &self.inner.hypervisor;

@@ -19,6 +19,8 @@ pub(super) struct GrantTable {
 }
 
 struct State {
+    /// Counts the domains that the guest has been. What is of an earlier one is nothing to this one.
+    life: u32,
     entries: BTreeMap<u32, Entry>,
     /// Last freed, first used again: what still uses a freed one is found out soon.
     free_references: Vec<u32>,
@@ -44,6 +46,7 @@ impl GrantTable {
     pub(super) fn new() -> Rc<Self> {
         Rc::new(Self {
             state: RefCell::new(State {
+                life: 1,
                 entries: BTreeMap::new(),
                 free_references: Vec::new(),
                 next_reference: FIRST_REFERENCE,
@@ -84,6 +87,7 @@ impl GrantTable {
         };
         state.entries.insert(reference, entry);
         Ok(FakeGrantedPage {
+            life: state.life,
             table: self.clone(),
             memory,
             reference: GrantReference(reference),
@@ -106,12 +110,30 @@ impl GrantTable {
             return Err(MapError::GrantedTo(entry.peer));
         }
         entry.mappings += 1;
+        let memory = entry.memory.clone();
+        let access = entry.access;
         Ok(MappedPage {
+            life: state.life,
             table: self.clone(),
-            memory: entry.memory.clone(),
+            memory,
             reference,
-            access: entry.access,
+            access,
         })
+    }
+
+    /// The domain is a new one: nothing is granted. Pages in quarantine are free, those of grants that
+    /// did not end yet are once they do.
+    pub(super) fn forget_all(&self) {
+        let mut state = self.state.borrow_mut();
+        state.life += 1;
+        let entries = core::mem::take(&mut state.entries);
+        for (reference, entry) in entries {
+            state.free_references.push(reference);
+            if entry.quarantined {
+                entry.memory.poison();
+                state.free_pages.push(entry.memory);
+            }
+        }
     }
 
     pub(super) fn granted(&self) -> Vec<GrantReference> {
@@ -168,8 +190,13 @@ impl GrantTable {
             .collect()
     }
 
-    fn end(&self, reference: GrantReference) {
+    fn end(&self, reference: GrantReference, life: u32, memory: &Rc<Memory>) {
         let mut state = self.state.borrow_mut();
+        if life != state.life {
+            memory.poison();
+            state.free_pages.push(memory.clone());
+            return;
+        }
         let Some(entry) = state.entries.get_mut(&reference.0) else {
             panic!("grant {reference} ended, but it is not granted");
         };
@@ -178,8 +205,11 @@ impl GrantTable {
         state.free_if_unused(reference);
     }
 
-    fn unmap(&self, reference: GrantReference) {
+    fn unmap(&self, reference: GrantReference, life: u32) {
         let mut state = self.state.borrow_mut();
+        if life != state.life {
+            return;
+        }
         let Some(entry) = state.entries.get_mut(&reference.0) else {
             panic!("grant {reference} unmapped, but its entry is free");
         };
@@ -205,6 +235,7 @@ impl State {
 
 /// A page of the guest's that a peer may map. See [`GrantedPage`].
 pub struct FakeGrantedPage {
+    life: u32,
     table: Rc<GrantTable>,
     memory: Rc<Memory>,
     reference: GrantReference,
@@ -236,13 +267,14 @@ impl SharedPage for FakeGrantedPage {
 
 impl Drop for FakeGrantedPage {
     fn drop(&mut self) {
-        self.table.end(self.reference);
+        self.table.end(self.reference, self.life, &self.memory);
     }
 }
 
 /// A granted page as a peer sees it. Dropping it unmaps it; while it is kept, the guest's page
 /// stays in quarantine.
 pub struct MappedPage {
+    life: u32,
     table: Rc<GrantTable>,
     memory: Rc<Memory>,
     reference: GrantReference,
@@ -287,7 +319,7 @@ impl SharedPage for MappedPage {
 
 impl Drop for MappedPage {
     fn drop(&mut self) {
-        self.table.unmap(self.reference);
+        self.table.unmap(self.reference, self.life);
     }
 }
 

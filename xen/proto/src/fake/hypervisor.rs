@@ -22,7 +22,7 @@ pub struct FakeHypervisor {
 }
 
 struct Inner {
-    guest: DomainId,
+    guest: Cell<DomainId>,
     clock: Rc<Clock>,
     grants: Rc<GrantTable>,
     channels: Rc<EventChannels>,
@@ -37,7 +37,7 @@ impl FakeHypervisor {
         clock.advance_to(Duration::from_secs(1000));
         Self {
             inner: Rc::new(Inner {
-                guest,
+                guest: Cell::new(guest),
                 clock,
                 grants: GrantTable::new(),
                 channels: Rc::new(EventChannels::default()),
@@ -49,7 +49,15 @@ impl FakeHypervisor {
 
     /// The guest's domain.
     pub fn guest(&self) -> DomainId {
-        self.inner.guest
+        self.inner.guest.get()
+    }
+
+    /// The guest is saved and restored as domain `guest`: its memory is as it was, but nothing of it
+    /// is granted, and it has no event channels. Peers of old reach nothing of it any more.
+    pub fn restore_as(&self, guest: DomainId) {
+        self.inner.guest.set(guest);
+        self.inner.grants.forget_all();
+        self.inner.channels.forget_all();
     }
 
     /// Another domain's view.
@@ -63,9 +71,9 @@ impl FakeHypervisor {
     /// Two ends of a channel that the toolstack made before the guest started.
     pub fn connected_ports(&self, peer: DomainId) -> (FakePort, FakePort) {
         let channels = &self.inner.channels;
-        let guest = channels.allocate_unbound(self.inner.guest, peer);
+        let guest = channels.allocate_unbound(self.guest(), peer);
         let there = crate::hypervisor::EventPort::number(&guest);
-        let peer = channels.bind(peer, self.inner.guest, there);
+        let peer = channels.bind(peer, self.guest(), there);
         (guest, peer)
     }
 
@@ -121,7 +129,7 @@ impl FakeHypervisor {
 
     /// Open ports of the guest's.
     pub fn open_ports(&self) -> usize {
-        self.inner.channels.open_ports(self.inner.guest)
+        self.inner.channels.open_ports(self.guest())
     }
 
     /// When the next task is due of those that sleep; `None` when nobody sleeps.
@@ -163,7 +171,7 @@ impl Hypervisor for FakeHypervisor {
                 errno: ENOSPC,
             });
         }
-        Ok(self.inner.channels.allocate_unbound(self.inner.guest, peer))
+        Ok(self.inner.channels.allocate_unbound(self.guest(), peer))
     }
 
     fn now(&self) -> Duration {
@@ -213,6 +221,6 @@ impl FakePeer {
     /// If there is no such port, it is bound already, or meant for another domain.
     pub fn bind(&self, port: PortNumber) -> FakePort {
         let inner = &self.hypervisor.inner;
-        inner.channels.bind(self.domain, inner.guest, port)
+        inner.channels.bind(self.domain, inner.guest.get(), port)
     }
 }

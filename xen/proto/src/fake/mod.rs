@@ -45,6 +45,8 @@ pub struct TestBed {
 impl TestBed {
     /// The domain of the guest.
     pub const GUEST: DomainId = DomainId(7);
+    /// The domain of the guest after [`restore`](Self::restore).
+    pub const RESTORED: DomainId = DomainId(8);
     /// The domain of the peers.
     pub const PEER: DomainId = DomainId(0);
 
@@ -67,5 +69,17 @@ impl TestBed {
             xenstored,
             store,
         }
+    }
+
+    /// The guest is saved and restored as domain [`RESTORED`](Self::RESTORED), with an empty
+    /// xenstore. As the runtime does, `tell_drivers` is called first, and they have their time; then the
+    /// client of xenstore goes on. Devices have to be plugged in.
+    pub fn restore(&self, tell_drivers: impl FnOnce()) {
+        self.hypervisor.restore_as(Self::RESTORED);
+        self.store.detach();
+        tell_drivers();
+        self.executor.run_until_stalled();
+        let (ring, port) = self.xenstored.start_over(&self.hypervisor);
+        self.store.resume(Rc::new(ring), port);
     }
 }

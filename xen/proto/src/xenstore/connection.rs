@@ -1,6 +1,8 @@
 //! The client's machine: requests in, replies and watch events out. It knows no time and no
 //! tasks, only wakers to wake.
 
+mod resume;
+
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -11,8 +13,8 @@ use super::{Message, Misbehaviour, Parser};
 use crate::byte_stream::{ByteReader, ByteWriter, XENSTORE_REQUESTS, XENSTORE_RESPONSES};
 use crate::hypervisor::SharedPage;
 
-/// Most requests that may be unanswered. What is kept of each is small; the bound is for a
-/// xenstored that takes requests and never answers.
+/// Most requests that may be unanswered. A request that nobody waits for any more is kept without its
+/// bytes; the bound is for a xenstored that takes requests and never answers.
 pub(super) const MAX_UNANSWERED: usize = 256;
 
 /// Most different paths remembered per watch until its owner looks. Beyond that, only that
@@ -61,15 +63,23 @@ pub(super) struct Progress {
 pub(super) struct Connection {
     streams: Option<Streams>,
     broken: Option<Misbehaviour>,
-    /// Whole messages, in order. The first may be partly sent.
-    output: VecDeque<Outgoing>,
+    /// Requests to send, by their ids, in order. The first may be partly sent.
+    output: VecDeque<u32>,
     /// Bytes of the first message that are in the ring.
     sent: usize,
     unanswered: BTreeMap<u32, Request>,
     pub(super) next_request_id: u32,
+    /// Requests submitted so far.
+    submitted: u64,
     watches: BTreeMap<WatchToken, WatchState>,
     next_token: u64,
     driver: Option<Waker>,
+    /// Woken when nothing is unanswered.
+    idler: Option<Waker>,
+    /// Counts the domains that this guest has been, each with a connection of its own.
+    life: u32,
+    /// Between two lives: there is nobody to talk to.
+    detached: bool,
 }
 
 struct Streams {
@@ -78,13 +88,25 @@ struct Streams {
     parser: Parser,
 }
 
-struct Outgoing {
-    request_id: u32,
-    bytes: Vec<u8>,
+/// A transaction, which is known to one connection only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TransactionId {
+    number: u32,
+    life: u32,
+}
+
+impl TransactionId {
+    /// No transaction.
+    pub(super) const OUTSIDE: Self = Self { number: 0, life: 0 };
 }
 
 struct Request {
     message_type: MessageType,
+    transaction: TransactionId,
+    /// The whole message, for as long as it may have to be sent, or sent again.
+    bytes: Vec<u8>,
+    /// Place in the order of all requests.
+    place: u64,
     undo: Undo,
     fate: Fate,
 }
@@ -94,6 +116,8 @@ enum Fate {
     Answered(Reply),
     /// Nobody waits any more; the reply is still to come and must be recognised.
     Abandoned,
+    /// A watch that is registered again, on a new connection.
+    Renewal,
 }
 
 struct WatchState {
@@ -111,9 +135,13 @@ impl Connection {
             sent: 0,
             unanswered: BTreeMap::new(),
             next_request_id: first_request_id,
+            submitted: 0,
             watches: BTreeMap::new(),
             next_token: 1,
             driver: None,
+            idler: None,
+            life: 1,
+            detached: false,
         }
     }
 
@@ -129,34 +157,37 @@ impl Connection {
     pub(super) fn submit(
         &mut self,
         message_type: MessageType,
-        transaction_id: u32,
+        transaction: TransactionId,
         payload: &[u8],
         undo: Undo,
     ) -> u32 {
-        let request = Request {
-            message_type,
-            undo,
-            fate: Fate::Waiting(None),
-        };
-        self.queue(transaction_id, payload, request)
+        let fate = Fate::Waiting(None);
+        self.queue(message_type, transaction, payload, undo, fate)
     }
 
     /// Queues a request whose reply interests nobody.
     pub(super) fn submit_and_forget(
         &mut self,
         message_type: MessageType,
-        transaction_id: u32,
+        transaction: TransactionId,
         payload: &[u8],
     ) {
-        if self.broken.is_some() {
-            return;
+        if self.broken.is_none() && self.knows(transaction) {
+            let fate = Fate::Abandoned;
+            self.queue(message_type, transaction, payload, Undo::Nothing, fate);
         }
-        let request = Request {
-            message_type,
-            undo: Undo::Nothing,
-            fate: Fate::Abandoned,
-        };
-        self.queue(transaction_id, payload, request);
+    }
+
+    /// Whether a transaction is one of this connection's, or none at all.
+    pub(super) fn knows(&self, transaction: TransactionId) -> bool {
+        transaction == TransactionId::OUTSIDE || transaction.life == self.life
+    }
+
+    /// The transaction that the reply to `transaction_start` names.
+    pub(super) fn transaction(&self, payload: &[u8]) -> Option<TransactionId> {
+        let number = parse_transaction_id(payload)?;
+        let life = self.life;
+        Some(TransactionId { number, life })
     }
 
     /// The reply to `request_id`, once. The id is free again afterwards.
@@ -194,8 +225,11 @@ impl Connection {
         match request.fate {
             Fate::Answered(Ok(payload)) => self.undo(request.undo, &payload),
             Fate::Answered(Err(_)) => {}
-            Fate::Waiting(_) | Fate::Abandoned => {
+            Fate::Waiting(_) | Fate::Abandoned | Fate::Renewal => {
                 request.fate = Fate::Abandoned;
+                if self.output.front() != Some(&request_id) {
+                    request.bytes = Vec::new();
+                }
                 self.unanswered.insert(request_id, request);
             }
         }
@@ -245,18 +279,35 @@ impl Connection {
         self.driver = Some(waker.clone());
     }
 
+    /// Ready when every request was sent and answered, or never will be.
+    pub(super) fn poll_idle(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.is_idle() {
+            return Poll::Ready(());
+        }
+        self.idler = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    fn is_idle(&self) -> bool {
+        let mut requests = self.unanswered.values();
+        self.broken.is_some() || requests.all(|request| matches!(request.fate, Fate::Answered(_)))
+    }
+
     /// Moves bytes both ways as far as possible.
     pub(super) fn pump(&mut self, page: &dyn SharedPage) -> Progress {
-        if self.broken.is_some() {
+        if self.broken.is_some() || self.detached {
             return Progress::default();
         }
-        match self.try_pump(page) {
-            Ok(progress) => progress,
-            Err(misbehaviour) => {
-                self.fail(misbehaviour);
-                Progress::default()
-            }
+        let progress = self.try_pump(page).unwrap_or_else(|misbehaviour| {
+            self.fail(misbehaviour);
+            Progress::default()
+        });
+        if self.is_idle()
+            && let Some(idler) = self.idler.take()
+        {
+            idler.wake();
         }
+        progress
     }
 
     /// Ends the connection: everyone who waits learns why.
@@ -281,10 +332,26 @@ impl Connection {
         self.wake_driver();
     }
 
-    fn queue(&mut self, transaction_id: u32, payload: &[u8], request: Request) -> u32 {
+    fn queue(
+        &mut self,
+        message_type: MessageType,
+        transaction: TransactionId,
+        payload: &[u8],
+        undo: Undo,
+        fate: Fate,
+    ) -> u32 {
         let request_id = self.free_request_id();
-        let bytes = wire::encode_message(request.message_type, request_id, transaction_id, payload);
-        self.output.push_back(Outgoing { request_id, bytes });
+        let bytes = wire::encode_message(message_type, request_id, transaction.number, payload);
+        let request = Request {
+            message_type,
+            transaction,
+            bytes,
+            place: self.submitted,
+            undo,
+            fate,
+        };
+        self.submitted += 1;
+        self.output.push_back(request_id);
         self.unanswered.insert(request_id, request);
         self.wake_driver();
         request_id
@@ -302,10 +369,7 @@ impl Connection {
     }
 
     fn remove_unsent(&mut self, request_id: u32) -> bool {
-        let position = self
-            .output
-            .iter()
-            .position(|outgoing| outgoing.request_id == request_id);
+        let position = self.output.iter().position(|&unsent| unsent == request_id);
         match position {
             // The rest of a message whose start is in the ring must follow.
             Some(0) if self.sent > 0 => false,
@@ -366,11 +430,16 @@ impl Connection {
     ) -> Result<bool, Misbehaviour> {
         let mut moved = false;
         while let Some(first) = self.output.front() {
-            let count = requests.write(page, &first.bytes[self.sent..])?;
-            moved |= count > 0;
-            self.sent += count;
-            if self.sent < first.bytes.len() {
-                break;
+            if let Some(request) = self.unanswered.get_mut(first) {
+                let count = requests.write(page, &request.bytes[self.sent..])?;
+                moved |= count > 0;
+                self.sent += count;
+                if self.sent < request.bytes.len() {
+                    break;
+                }
+                if matches!(request.fate, Fate::Abandoned) {
+                    request.bytes = Vec::new();
+                }
             }
             self.output.pop_front();
             self.sent = 0;
@@ -405,14 +474,11 @@ impl Connection {
         let Message { header, payload } = message;
         let request_id = header.request_id;
         // A request still in our own queue cannot have been answered.
-        let unsent = self
-            .output
-            .iter()
-            .any(|outgoing| outgoing.request_id == request_id);
+        let unsent = self.output.contains(&request_id);
         let request = self.unanswered.get_mut(&request_id);
-        let Some(request) = request.filter(|request| {
-            !unsent && matches!(request.fate, Fate::Waiting(_) | Fate::Abandoned)
-        }) else {
+        let Some(request) =
+            request.filter(|request| !unsent && !matches!(request.fate, Fate::Answered(_)))
+        else {
             return Err(Misbehaviour::UnknownRequest { request_id });
         };
         let reply = match header.message_type {
@@ -438,6 +504,12 @@ impl Connection {
                     waker.wake();
                 }
             }
+            Fate::Renewal => {
+                let request = self.unanswered.remove(&request_id);
+                if let (Some(request), Err(errno)) = (request, reply) {
+                    request.report_lost_watch(errno);
+                }
+            }
             Fate::Answered(_) => {}
         }
         Ok(())
@@ -447,11 +519,12 @@ impl Connection {
         match undo {
             Undo::Nothing => {}
             Undo::Unwatch { path, token } => {
-                self.submit_and_forget(MessageType::Unwatch, 0, &watch_payload(&path, token));
+                let payload = watch_payload(&path, token);
+                self.submit_and_forget(MessageType::Unwatch, TransactionId::OUTSIDE, &payload);
             }
             Undo::EndTransaction => {
-                if let Some(transaction_id) = parse_transaction_id(payload) {
-                    self.submit_and_forget(MessageType::TransactionEnd, transaction_id, b"F\0");
+                if let Some(transaction) = self.transaction(payload) {
+                    self.submit_and_forget(MessageType::TransactionEnd, transaction, b"F\0");
                 }
             }
         }
@@ -481,7 +554,7 @@ pub(super) fn watch_payload(path: &str, token: WatchToken) -> Vec<u8> {
 }
 
 /// The id in the reply to `transaction_start`.
-pub(super) fn parse_transaction_id(payload: &[u8]) -> Option<u32> {
+fn parse_transaction_id(payload: &[u8]) -> Option<u32> {
     let text = core::str::from_utf8(payload.strip_suffix(b"\0")?).ok()?;
     text.parse().ok().filter(|id| *id != 0)
 }

@@ -9,16 +9,13 @@ use core::pin::Pin;
 use core::task::Poll;
 use core::time::Duration;
 
-use super::connection::{Connection, Undo, watch_payload};
-use super::wire::{ABSOLUTE_PATH_MAX, MessageType, PAYLOAD_MAX, RELATIVE_PATH_MAX};
+use super::connection::{Connection, TransactionId, Undo, watch_payload};
+use super::wire::{ABSOLUTE_PATH_MAX, Errno, MessageType, PAYLOAD_MAX, RELATIVE_PATH_MAX};
 use super::{Misbehaviour, Permission, StoreError, Transaction, Watch, directory};
 use crate::hypervisor::{DomainId, EventPort, Hypervisor, SharedPage};
 
 /// How long an operation may take unless [`Store::with_timeout`] says otherwise.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The id of no transaction.
-const OUTSIDE: u32 = 0;
 
 /// A client of xenstored. Clones share the connection.
 ///
@@ -59,8 +56,7 @@ impl<H: Hypervisor> Store<H> {
         Self {
             shared: Rc::new(Shared {
                 hypervisor,
-                ring,
-                port,
+                line: RefCell::new(Line { ring, port }),
                 connection: RefCell::new(Connection::new(first_request_id)),
             }),
             timeout: DEFAULT_TIMEOUT,
@@ -81,13 +77,14 @@ impl<H: Hypervisor> Store<H> {
     pub async fn run(&self) -> Misbehaviour {
         poll_fn(|context| {
             let shared = &*self.shared;
+            let Line { ring, port } = &*shared.line.borrow();
             loop {
-                let event = shared.port.poll_event(context).is_ready();
+                let event = port.poll_event(context).is_ready();
                 let mut connection = shared.connection.borrow_mut();
                 connection.set_driver(context.waker());
-                let progress = connection.pump(&*shared.ring);
+                let progress = connection.pump(&**ring);
                 if progress.notify {
-                    shared.port.notify();
+                    port.notify();
                 }
                 if let Some(misbehaviour) = connection.broken() {
                     return Poll::Ready(misbehaviour.clone());
@@ -105,12 +102,35 @@ impl<H: Hypervisor> Store<H> {
         .await
     }
 
+    /// Waits until every request is answered and none is half sent, which other tasks may keep from
+    /// happening: set a limit. For a good moment to suspend the guest.
+    pub async fn idle(&self) {
+        poll_fn(|context| self.shared.connection.borrow_mut().poll_idle(context)).await;
+    }
+
+    /// The guest was restored in a new domain: nothing is sent or received until
+    /// [`resume`](Self::resume). Time for drivers to give up what they do, lest nodes of the new
+    /// domain are written with what was true of the old one.
+    pub fn detach(&self) {
+        self.shared.connection.borrow_mut().detach();
+    }
+
+    /// Goes on in the new domain, with the ring and the port that the toolstack prepared there.
+    ///
+    /// Watches are registered again, and each fires. Requests that were not answered are sent again;
+    /// transactions start again. Nodes of the old domain's home are not there: relative paths
+    /// lead to the new one.
+    pub fn resume(&self, ring: Rc<dyn SharedPage>, port: H::Port) {
+        self.shared.line.replace(Line { ring, port });
+        self.shared.connection.borrow_mut().resume();
+    }
+
     /// A node's value as text.
     ///
     /// # Errors
     /// [`StoreError`]; [`StoreError::NotText`] if it is not UTF-8.
     pub async fn read(&self, path: &str) -> Result<String, StoreError> {
-        self.nodes(OUTSIDE).read(path).await
+        self.nodes(TransactionId::OUTSIDE).read(path).await
     }
 
     /// A node's value, which may be any bytes.
@@ -118,7 +138,7 @@ impl<H: Hypervisor> Store<H> {
     /// # Errors
     /// [`StoreError`].
     pub async fn read_bytes(&self, path: &str) -> Result<Vec<u8>, StoreError> {
-        self.nodes(OUTSIDE).read_bytes(path).await
+        self.nodes(TransactionId::OUTSIDE).read_bytes(path).await
     }
 
     /// Sets a node's value, creating it and its parents if necessary.
@@ -126,7 +146,7 @@ impl<H: Hypervisor> Store<H> {
     /// # Errors
     /// [`StoreError`].
     pub async fn write(&self, path: &str, value: &str) -> Result<(), StoreError> {
-        self.nodes(OUTSIDE).write(path, value).await
+        self.nodes(TransactionId::OUTSIDE).write(path, value).await
     }
 
     /// Creates a node with an empty value unless it exists.
@@ -134,7 +154,7 @@ impl<H: Hypervisor> Store<H> {
     /// # Errors
     /// [`StoreError`].
     pub async fn mkdir(&self, path: &str) -> Result<(), StoreError> {
-        self.nodes(OUTSIDE).mkdir(path).await
+        self.nodes(TransactionId::OUTSIDE).mkdir(path).await
     }
 
     /// Removes a node and everything below it.
@@ -142,7 +162,7 @@ impl<H: Hypervisor> Store<H> {
     /// # Errors
     /// [`StoreError`]; a node that is not there is no error if its parent is.
     pub async fn remove(&self, path: &str) -> Result<(), StoreError> {
-        self.nodes(OUTSIDE).remove(path).await
+        self.nodes(TransactionId::OUTSIDE).remove(path).await
     }
 
     /// The names of a node's children.
@@ -150,7 +170,7 @@ impl<H: Hypervisor> Store<H> {
     /// # Errors
     /// [`StoreError`].
     pub async fn directory(&self, path: &str) -> Result<Vec<String>, StoreError> {
-        self.nodes(OUTSIDE).directory(path).await
+        self.nodes(TransactionId::OUTSIDE).directory(path).await
     }
 
     /// Who may do what with a node, its owner first.
@@ -158,7 +178,7 @@ impl<H: Hypervisor> Store<H> {
     /// # Errors
     /// [`StoreError`].
     pub async fn permissions(&self, path: &str) -> Result<Vec<Permission>, StoreError> {
-        self.nodes(OUTSIDE).permissions(path).await
+        self.nodes(TransactionId::OUTSIDE).permissions(path).await
     }
 
     /// Replaces who may do what with a node, its owner first.
@@ -170,7 +190,9 @@ impl<H: Hypervisor> Store<H> {
         path: &str,
         permissions: &[Permission],
     ) -> Result<(), StoreError> {
-        self.nodes(OUTSIDE).set_permissions(path, permissions).await
+        self.nodes(TransactionId::OUTSIDE)
+            .set_permissions(path, permissions)
+            .await
     }
 
     /// The home of a domain, such as `/local/domain/3`.
@@ -180,7 +202,7 @@ impl<H: Hypervisor> Store<H> {
     pub async fn domain_path(&self, domain: DomainId) -> Result<String, StoreError> {
         let payload = alloc::format!("{domain}\0");
         let reply = self
-            .nodes(OUTSIDE)
+            .nodes(TransactionId::OUTSIDE)
             .request(
                 MessageType::GetDomainPath,
                 "",
@@ -208,7 +230,7 @@ impl<H: Hypervisor> Store<H> {
             token,
         };
         let payload = watch_payload(path, token);
-        self.nodes(OUTSIDE)
+        self.nodes(TransactionId::OUTSIDE)
             .request(MessageType::Watch, path, &payload, undo)
             .await?;
         watch.established();
@@ -235,10 +257,10 @@ impl<H: Hypervisor> Store<H> {
         &self.shared.hypervisor
     }
 
-    pub(super) fn nodes(&self, transaction_id: u32) -> Nodes<'_, H> {
+    pub(super) fn nodes(&self, transaction: TransactionId) -> Nodes<'_, H> {
         Nodes {
             store: self,
-            transaction_id,
+            transaction,
         }
     }
 
@@ -257,15 +279,20 @@ impl<H: Hypervisor> Store<H> {
 
 pub(super) struct Shared<H: Hypervisor> {
     hypervisor: H,
+    line: RefCell<Line<H>>,
+    pub(super) connection: RefCell<Connection>,
+}
+
+/// The way to xenstored.
+struct Line<H: Hypervisor> {
     ring: Rc<dyn SharedPage>,
     port: H::Port,
-    pub(super) connection: RefCell<Connection>,
 }
 
 /// The operations on nodes, inside a transaction or outside any.
 pub(super) struct Nodes<'a, H: Hypervisor> {
     store: &'a Store<H>,
-    transaction_id: u32,
+    transaction: TransactionId,
 }
 
 impl<H: Hypervisor> Nodes<'_, H> {
@@ -343,13 +370,20 @@ impl<H: Hypervisor> Nodes<'_, H> {
             if let Some(misbehaviour) = connection.broken() {
                 return Err(StoreError::Broken(misbehaviour.clone()));
             }
+            if !connection.knows(self.transaction) {
+                return Err(StoreError::Refused {
+                    operation,
+                    path: path.into(),
+                    errno: Errno::EAGAIN,
+                });
+            }
             if connection.is_full() {
                 return Err(StoreError::Overloaded {
                     operation,
                     path: path.into(),
                 });
             }
-            connection.submit(operation, self.transaction_id, payload, undo)
+            connection.submit(operation, self.transaction, payload, undo)
         };
         let _given_up_when_dropped = PendingRequest {
             connection,

@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::Cell;
 
-use super::connection::{Undo, parse_transaction_id};
+use super::connection::{TransactionId, Undo};
 use super::store::{Nodes, Store};
 use super::wire::{Errno, MessageType};
 use super::{Permission, StoreError};
@@ -17,7 +17,7 @@ pub const MAX_TRANSACTION_ATTEMPTS: u32 = 16;
 /// See [`Store::transaction`].
 pub struct Transaction<H: Hypervisor> {
     store: Store<H>,
-    id: u32,
+    id: TransactionId,
     ended: Cell<bool>,
 }
 
@@ -27,7 +27,12 @@ pub(super) async fn run<H: Hypervisor, R>(
 ) -> Result<R, StoreError> {
     for _ in 0..MAX_TRANSACTION_ATTEMPTS {
         let transaction = Transaction::start(store).await?;
-        let result = body(&transaction).await?;
+        let result = body(&transaction).await;
+        if !transaction.is_known() {
+            // It went with the domain that this guest was.
+            continue;
+        }
+        let result = result?;
         match transaction.commit().await {
             Ok(()) => return Ok(result),
             Err(error) if error.errno() == Some(Errno::EAGAIN) => {}
@@ -111,10 +116,11 @@ impl<H: Hypervisor> Transaction<H> {
     async fn start(store: &Store<H>) -> Result<Self, StoreError> {
         const OPERATION: MessageType = MessageType::TransactionStart;
         let reply = store
-            .nodes(0)
+            .nodes(TransactionId::OUTSIDE)
             .request(OPERATION, "", b"\0", Undo::EndTransaction)
             .await?;
-        let id = parse_transaction_id(&reply).ok_or_else(|| store.misbehaved(OPERATION))?;
+        let id = store.shared().connection.borrow().transaction(&reply);
+        let id = id.ok_or_else(|| store.misbehaved(OPERATION))?;
         Ok(Self {
             store: store.clone(),
             id,
@@ -131,6 +137,11 @@ impl<H: Hypervisor> Transaction<H> {
         let answered = matches!(&reply, Ok(_) | Err(StoreError::Refused { .. }));
         self.ended.set(answered);
         reply.map(drop)
+    }
+
+    /// Whether xenstored can know of it.
+    fn is_known(&self) -> bool {
+        self.store.shared().connection.borrow().knows(self.id)
     }
 
     fn nodes(&self) -> Nodes<'_, H> {

@@ -6,7 +6,7 @@ use core::future::poll_fn;
 use core::task::{Context, Poll};
 
 use super::StoreError;
-use super::connection::{WatchToken, watch_payload};
+use super::connection::{TransactionId, WatchToken, watch_payload};
 use super::store::Shared;
 use super::wire::MessageType;
 use crate::hypervisor::Hypervisor;
@@ -69,7 +69,7 @@ impl<H: Hypervisor> Drop for Watch<H> {
         connection.remove_watch(self.token);
         if self.established {
             let payload = watch_payload(&self.path, self.token);
-            connection.submit_and_forget(MessageType::Unwatch, 0, &payload);
+            connection.submit_and_forget(MessageType::Unwatch, TransactionId::OUTSIDE, &payload);
         }
     }
 }

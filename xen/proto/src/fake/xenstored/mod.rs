@@ -49,9 +49,14 @@ pub struct FakeXenstored {
 }
 
 struct Inner {
+    line: RefCell<Line>,
+    state: RefCell<State>,
+}
+
+/// The way to the guest.
+struct Line {
     page: FakePage,
     port: FakePort,
-    state: RefCell<State>,
 }
 
 struct State {
@@ -72,32 +77,33 @@ impl FakeXenstored {
     ///
     /// Nothing happens until someone awaits [`serve`](Self::serve).
     pub fn new(hypervisor: &FakeHypervisor) -> (Self, FakePage, FakePort) {
-        let guest = hypervisor.guest();
-        let page = FakePage::zeroed();
-        for layout in [XENSTORE_REQUESTS, XENSTORE_RESPONSES] {
-            page.store(layout.consumer_word, FIRST_INDEX);
-            page.store(layout.producer_word, FIRST_INDEX);
-        }
-        let (guest_port, port) = hypervisor.connected_ports(toolstack());
-        let state = State {
-            server: Server::new(guest),
-            requests: ByteReader::attach(&page, XENSTORE_REQUESTS),
-            replies: ByteWriter::attach(&page, XENSTORE_RESPONSES),
-            parser: Parser::new(),
-            output: VecDeque::new(),
-            misbehave: None,
-            received: Vec::new(),
-            waiting: Vec::new(),
-        };
+        let (line, guest_port) = Line::lay(hypervisor, FIRST_INDEX);
+        let page = line.page.clone();
+        let state = State::new(hypervisor.guest(), &page);
         let xenstored = Self {
             inner: Rc::new(Inner {
-                page: page.clone(),
-                port,
+                line: RefCell::new(line),
                 state: RefCell::new(state),
             }),
         };
-        xenstored.make_home(guest);
+        xenstored.make_home(hypervisor.guest());
         (xenstored, page, guest_port)
+    }
+
+    /// The guest was restored as another domain, which `hypervisor` knows already: an empty tree with a
+    /// home for it, and nothing known of the guest. Returns the page of the new ring, which is all
+    /// zeros, and the guest's port.
+    pub fn start_over(&self, hypervisor: &FakeHypervisor) -> (FakePage, FakePort) {
+        let (line, guest_port) = Line::lay(hypervisor, 0);
+        let page = line.page.clone();
+        self.inner.line.replace(line);
+        self.order(|state| {
+            let waiting = core::mem::take(&mut state.waiting);
+            *state = State::new(hypervisor.guest(), &page);
+            state.waiting = waiting;
+        });
+        self.make_home(hypervisor.guest());
+        (page, guest_port)
     }
 
     /// Answers the guest for ever. To be spawned once.
@@ -107,11 +113,12 @@ impl FakeXenstored {
     pub async fn serve(&self) {
         poll_fn(|context| {
             loop {
-                let event = self.inner.port.poll_event(context).is_ready();
+                let event = self.inner.line.borrow().port.poll_event(context);
+                let event = event.is_ready();
                 self.wait_for_change(context.waker());
                 let (moved, more) = self.move_bytes();
                 if moved {
-                    self.inner.port.notify();
+                    self.inner.line.borrow().port.notify();
                 }
                 if more {
                     context.waker().wake_by_ref();
@@ -154,8 +161,9 @@ impl FakeXenstored {
     /// Says in the page that xenstored is connected, or is about to be.
     pub fn set_connected(&self, connected: bool) {
         let value = if connected { CONNECTED } else { RECONNECT };
-        self.inner.page.store(CONNECTION_WORD, value);
-        self.inner.port.notify();
+        let line = self.inner.line.borrow();
+        line.page.store(CONNECTION_WORD, value);
+        line.port.notify();
     }
 
     /// The types of all requests received so far.
@@ -314,9 +322,9 @@ impl FakeXenstored {
     /// Writes to `word` of the ring's page the value of word `other` plus `distance`: an index
     /// that makes no sense. The guest gets an event.
     pub fn scribble(&self, word: usize, other: usize, distance: u32) {
-        let page = &self.inner.page;
+        let Line { page, port } = &*self.inner.line.borrow();
         page.store(word, page.load(other).wrapping_add(distance));
-        self.inner.port.notify();
+        port.notify();
     }
 
     /// Home nodes with libxl's permissions: the guest may read all and write some.
@@ -365,7 +373,7 @@ impl FakeXenstored {
 
     /// Moves what can be moved. Whether something was, and whether to go on at once.
     fn move_bytes(&self) -> (bool, bool) {
-        let page = &self.inner.page;
+        let page = &self.inner.line.borrow().page;
         let mut state = self.inner.state.borrow_mut();
         let generation = state.server.tree.generation();
         let (limit, dribbles) = match state.misbehave {
@@ -405,7 +413,33 @@ impl FakeXenstored {
     }
 }
 
+impl Line {
+    /// A ring whose indices are at `start`, and a port for each side; the second is the guest's.
+    fn lay(hypervisor: &FakeHypervisor, start: u32) -> (Self, FakePort) {
+        let page = FakePage::zeroed();
+        for layout in [XENSTORE_REQUESTS, XENSTORE_RESPONSES] {
+            page.store(layout.consumer_word, start);
+            page.store(layout.producer_word, start);
+        }
+        let (guest_port, port) = hypervisor.connected_ports(toolstack());
+        (Self { page, port }, guest_port)
+    }
+}
+
 impl State {
+    fn new(guest: DomainId, page: &FakePage) -> Self {
+        Self {
+            server: Server::new(guest),
+            requests: ByteReader::attach(page, XENSTORE_REQUESTS),
+            replies: ByteWriter::attach(page, XENSTORE_RESPONSES),
+            parser: Parser::new(),
+            output: VecDeque::new(),
+            misbehave: None,
+            received: Vec::new(),
+            waiting: Vec::new(),
+        }
+    }
+
     fn handle(&mut self, message: &Message) {
         self.received.push(message.header.message_type);
         let answer = self.server.answer(message);

@@ -5,15 +5,17 @@ use core::task::{Context, Poll, Waker};
 use crate::byte_stream::{ByteWriter, XENSTORE_REQUESTS, XENSTORE_RESPONSES};
 use crate::fake::FakePage;
 use crate::hypervisor::SharedPage;
-use crate::xenstore::connection::{Connection, Undo};
+use crate::xenstore::connection::{Connection, TransactionId, Undo};
 use crate::xenstore::wire::{MessageType, encode_message};
 use crate::xenstore::{Errno, Misbehaviour};
+
+const OUTSIDE: TransactionId = TransactionId::OUTSIDE;
 
 #[test]
 fn an_id_that_still_waits_is_skipped_after_the_wrap() {
     let mut connection = Connection::new(u32::MAX);
     let submit = |connection: &mut Connection| {
-        connection.submit(MessageType::Read, 0, b"a\0", Undo::Nothing)
+        connection.submit(MessageType::Read, OUTSIDE, b"a\0", Undo::Nothing)
     };
     assert_eq!(submit(&mut connection), u32::MAX);
     assert_eq!(submit(&mut connection), 0);
@@ -27,8 +29,8 @@ fn a_reply_to_what_is_not_yet_sent_breaks_the_connection() {
         let page = FakePage::zeroed();
         let mut connection = Connection::new(1);
         // The first fills the ring, so that the second is still ours alone.
-        connection.submit(MessageType::Write, 0, &[b'x'; 3000], Undo::Nothing);
-        connection.submit(MessageType::Read, 0, b"a\0", Undo::Nothing);
+        connection.submit(MessageType::Write, OUTSIDE, &[b'x'; 3000], Undo::Nothing);
+        connection.submit(MessageType::Read, OUTSIDE, b"a\0", Undo::Nothing);
         assert!(connection.pump(&page).notify);
         let mut peer = ByteWriter::attach(&page, XENSTORE_RESPONSES);
         let reply = encode_message(MessageType::Error, request_id, 0, b"ENOENT\0");
@@ -43,9 +45,9 @@ fn a_reply_to_what_is_not_yet_sent_breaks_the_connection() {
 fn what_was_not_sent_is_never_sent_once_given_up() {
     let page = FakePage::zeroed();
     let mut connection = Connection::new(1);
-    let large = connection.submit(MessageType::Write, 0, &[b'x'; 2000], Undo::Nothing);
-    let given_up = connection.submit(MessageType::Read, 0, b"a\0", Undo::Nothing);
-    let last = connection.submit(MessageType::Read, 0, b"b\0", Undo::Nothing);
+    let large = connection.submit(MessageType::Write, OUTSIDE, &[b'x'; 2000], Undo::Nothing);
+    let given_up = connection.submit(MessageType::Read, OUTSIDE, b"a\0", Undo::Nothing);
+    let last = connection.submit(MessageType::Read, OUTSIDE, b"b\0", Undo::Nothing);
     connection.pump(&page);
     // The rest of the first must follow; of the second, nothing was sent.
     connection.abandon(large);

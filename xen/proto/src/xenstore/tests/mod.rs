@@ -4,6 +4,7 @@ mod client;
 mod connection;
 mod hostile;
 mod parser;
+mod resume;
 mod transactions;
 mod watches;
 
