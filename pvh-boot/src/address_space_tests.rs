@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::fake_loader::{COMMAND_LINE, FakeLoader, START_INFO};
+use crate::handover::Handover;
 use crate::page_tables::Table;
 use std::boxed::Box;
 use std::string::ToString;
@@ -31,7 +32,15 @@ fn boot(map: &[(u64, u64, u32)]) -> BootInfo {
     let loader = FakeLoader::default()
         .put(COMMAND_LINE, [0; 4096])
         .start_info(map, &[]);
-    BootInfo::gather(&loader, START_INFO, layout().whole(), LIMIT).unwrap()
+    BootInfo::gather(
+        &loader,
+        Handover::StartInfo {
+            address: START_INFO,
+        },
+        layout().whole(),
+        LIMIT,
+    )
+    .unwrap()
 }
 
 fn tables(frames: usize) -> Tables<'static> {

@@ -1,14 +1,16 @@
 //! What the loader handed over, checked.
 
+mod multiboot2;
+mod start_info;
+
 use crate::error::BootError;
+use crate::handover::{BootProtocol, Handover, LoaderMemory};
 use crate::memory_map;
 use crate::region::{MemoryRegion, PAGE, Regions};
-use crate::start_info::{
-    LoaderMemory, MAP_ENTRY_SIZE, MODULE_ENTRY_SIZE, MapEntry, MemoryKind, ModuleEntry, StartInfo,
-    VERSION_1_SIZE,
-};
+use crate::start_info::{MapEntry, MemoryKind};
 
-/// Entries of the memory map that are read. Firmware gives a dozen or two.
+/// Entries of the memory map that are read. Firmware gives a dozen or two, of the newer kind up to
+/// a hundred.
 pub(crate) const MAX_MAP_ENTRIES: u32 = 128;
 /// Modules that are read. QEMU and xl pass at most one.
 pub(crate) const MAX_MODULES: u32 = 16;
@@ -20,8 +22,10 @@ pub(crate) const FOUR_GIB: u64 = 1 << 32;
 /// What the loader handed over, after every check.
 #[derive(Debug)]
 pub struct BootInfo {
-    start_info: StartInfo,
+    protocol: BootProtocol,
     map: [MapEntry; MAX_MAP_ENTRIES as usize],
+    map_entries: usize,
+    rsdp: u64,
     ram: Regions,
     usable: Regions,
     /// Everything the loader left.
@@ -30,6 +34,7 @@ pub struct BootInfo {
     referenced: Regions,
     command_line: &'static [u8],
     modules: [Module; MAX_MODULES as usize],
+    module_count: usize,
 }
 
 impl BootInfo {
@@ -55,57 +60,45 @@ impl BootInfo {
     /// The memory map as the loader wrote it, unchecked: to print, not to rely on.
     #[must_use]
     pub fn memory_map(&self) -> &[MapEntry] {
-        &self.map[..self.start_info.memory_map_entries as usize]
+        &self.map[..self.map_entries]
     }
 
     /// The modules in the loader's order. The first one is what other loaders call the initrd.
     #[must_use]
     pub fn modules(&self) -> &[Module] {
-        &self.modules[..self.start_info.module_count as usize]
+        &self.modules[..self.module_count]
     }
 
     /// Physical address of the ACPI root pointer, unchecked and, outside RAM, not mapped.
     #[must_use]
     pub fn acpi_rsdp(&self) -> Option<u64> {
-        Some(self.start_info.rsdp).filter(|&address| address != 0)
+        Some(self.rsdp).filter(|&address| address != 0)
     }
 
-    /// Version of the start info: 1 or newer.
+    /// How the program was entered.
     #[must_use]
-    pub fn start_info_version(&self) -> u32 {
-        self.start_info.version
+    pub fn protocol(&self) -> BootProtocol {
+        self.protocol
     }
 
-    /// Reads and checks everything the start info at `address` leads to.
+    /// Reads and checks everything that was handed over.
     ///
     /// `program` is the loaded image, `limit` the first physical address that cannot be mapped.
     pub(crate) fn gather(
         memory: &impl LoaderMemory,
-        address: u64,
+        handover: Handover,
         program: MemoryRegion,
         limit: u64,
     ) -> Result<Self, BootError> {
-        let start_info = StartInfo::read(memory, address)?;
-        let mut boot = Self {
-            start_info,
-            map: [MapEntry {
-                start: 0,
-                size: 0,
-                kind: MemoryKind(0),
-            }; MAX_MAP_ENTRIES as usize],
-            ram: Regions::new(),
-            usable: Regions::new(),
-            kept: Regions::new(),
-            referenced: Regions::new(),
-            command_line: &[],
-            modules: [Module::NONE; MAX_MODULES as usize],
-        };
-        boot.keep(address, VERSION_1_SIZE)?;
-        boot.read_memory_map(memory, limit)?;
-        boot.command_line =
-            boot.read_command_line(memory, "command line", start_info.command_line)?;
-        boot.read_modules(memory, program)?;
-
+        let mut boot = Self::empty();
+        match handover {
+            Handover::StartInfo { address } => {
+                boot.read_start_info(memory, address, program, limit)?;
+            }
+            Handover::Multiboot2 { address } => {
+                boot.read_multiboot2(memory, address, program, limit)?;
+            }
+        }
         boot.usable = boot.ram.whole_pages();
         boot.usable.exclude(MemoryRegion::new(0, PAGE))?;
         boot.usable.exclude(program.touched_pages())?;
@@ -113,6 +106,26 @@ impl BootInfo {
             boot.usable.exclude(*region)?;
         }
         Ok(boot)
+    }
+
+    fn empty() -> Self {
+        Self {
+            protocol: BootProtocol::Multiboot2,
+            map: [MapEntry {
+                start: 0,
+                size: 0,
+                kind: MemoryKind(0),
+            }; MAX_MAP_ENTRIES as usize],
+            map_entries: 0,
+            rsdp: 0,
+            ram: Regions::new(),
+            usable: Regions::new(),
+            kept: Regions::new(),
+            referenced: Regions::new(),
+            command_line: &[],
+            modules: [Module::NONE; MAX_MODULES as usize],
+            module_count: 0,
+        }
     }
 
     /// RAM in whole pages, without page 0.
@@ -162,68 +175,30 @@ impl BootInfo {
         Ok(())
     }
 
-    fn read_memory_map(&mut self, memory: &impl LoaderMemory, limit: u64) -> Result<(), BootError> {
-        let StartInfo {
-            memory_map,
-            memory_map_entries,
-            ..
-        } = self.start_info;
-        let table = self.read_table(
-            memory,
-            ("memory map", memory_map),
-            ("memmap_entries", memory_map_entries, MAX_MAP_ENTRIES),
-            MAP_ENTRY_SIZE,
-        )?;
-        let entries = table.chunks_exact(MAP_ENTRY_SIZE as usize);
-        for (entry, bytes) in self.map.iter_mut().zip(entries) {
-            *entry = MapEntry::parse(bytes);
+    /// Takes the loader's memory map, of `count` entries.
+    fn set_memory_map(
+        &mut self,
+        (field, count): (&'static str, u32),
+        entries: impl Iterator<Item = MapEntry>,
+        limit: u64,
+    ) -> Result<(), BootError> {
+        within(field, count, MAX_MAP_ENTRIES)?;
+        for (place, entry) in self.map.iter_mut().zip(entries) {
+            *place = entry;
         }
+        self.map_entries = count as usize;
         self.ram = memory_map::ram(self.memory_map(), limit)?;
         Ok(())
     }
 
-    fn read_modules(
+    /// Checks a module's place, sets it apart, and notes the module.
+    fn add_module(
         &mut self,
-        memory: &impl LoaderMemory,
+        (start, size): (u64, u64),
+        command_line: &'static [u8],
         program: MemoryRegion,
     ) -> Result<(), BootError> {
-        let StartInfo {
-            module_count,
-            module_list,
-            ..
-        } = self.start_info;
-        if module_count == 0 {
-            return Ok(());
-        }
-        let table = self.read_table(
-            memory,
-            ("module list", module_list),
-            ("nr_modules", module_count, MAX_MODULES),
-            MODULE_ENTRY_SIZE,
-        )?;
-        for (bytes, index) in table.chunks_exact(MODULE_ENTRY_SIZE as usize).zip(0..) {
-            let entry = ModuleEntry::parse(bytes);
-            let region = self.module_region(entry, index, program)?;
-            self.modules[index as usize] = Module {
-                start: region.start,
-                end: region.end,
-                command_line: self.read_command_line(
-                    memory,
-                    "module command line",
-                    entry.command_line,
-                )?,
-            };
-        }
-        Ok(())
-    }
-
-    fn module_region(
-        &mut self,
-        entry: ModuleEntry,
-        module: u32,
-        program: MemoryRegion,
-    ) -> Result<MemoryRegion, BootError> {
-        let ModuleEntry { start, size, .. } = entry;
+        let module = self.module_count as u32;
         let outside = BootError::ModuleOutsideRam {
             module,
             start,
@@ -237,65 +212,21 @@ impl BootInfo {
             return Err(outside);
         }
         self.keep(start, size)?;
-        Ok(region)
-    }
-
-    /// The NUL-terminated bytes at `address`, which 0 means absent.
-    fn read_command_line(
-        &mut self,
-        memory: &impl LoaderMemory,
-        what: &'static str,
-        address: u64,
-    ) -> Result<&'static [u8], BootError> {
-        if address == 0 {
-            return Ok(&[]);
-        }
-        if address < PAGE {
-            return Err(BootError::Unreachable {
-                what,
-                address,
-                length: 1,
-            });
-        }
-        // Page by page: what lies behind the end of the string may not be readable.
-        let mut length = 0;
-        while length < MAX_COMMAND_LINE {
-            let step = PAGE - (address.saturating_add(length)) % PAGE;
-            length = (length + step).min(MAX_COMMAND_LINE);
-            let bytes = memory.structure(what, address, length)?;
-            if let Some(end) = bytes.iter().position(|&byte| byte == 0) {
-                let length = end as u64 + 1;
-                self.keep(address, length)?;
-                self.referenced
-                    .insert(MemoryRegion::new(address, address + length).touched_pages())?;
-                return Ok(&bytes[..end]);
-            }
-        }
-        Err(BootError::CommandLineUnterminated {
-            what,
-            address,
-            limit: MAX_COMMAND_LINE,
-        })
-    }
-
-    fn read_table(
-        &mut self,
-        memory: &impl LoaderMemory,
-        (table, address): (&'static str, u64),
-        (field, count, limit): (&'static str, u32, u32),
-        entry_size: u64,
-    ) -> Result<&'static [u8], BootError> {
-        if count > limit {
-            return Err(BootError::TooMany {
-                what: field,
-                count,
-                limit,
-            });
-        }
-        let size = u64::from(count) * entry_size;
-        let bytes = memory.structure(table, address, size)?;
-        self.keep(address, size)?;
-        Ok(bytes)
+        let place = self
+            .modules
+            .get_mut(self.module_count)
+            .ok_or(BootError::TooMany {
+                what: "number of modules",
+                count: module + 1,
+                limit: MAX_MODULES,
+            })?;
+        *place = Module {
+            start: region.start,
+            end: region.end,
+            command_line,
+        };
+        self.module_count += 1;
+        Ok(())
     }
 
     /// Notes loader data whose end does not overflow: it was readable, or is in RAM.
@@ -303,6 +234,21 @@ impl BootInfo {
         Ok(self
             .kept
             .insert(MemoryRegion::new(start, start + size).touched_pages())?)
+    }
+
+    /// Notes bytes that the program will be given a reference to.
+    fn refer(&mut self, start: u64, size: u64) -> Result<(), BootError> {
+        Ok(self
+            .referenced
+            .insert(MemoryRegion::new(start, start + size).touched_pages())?)
+    }
+}
+
+/// Whether a count is within what is read.
+fn within(what: &'static str, count: u32, limit: u32) -> Result<(), BootError> {
+    match count <= limit {
+        true => Ok(()),
+        false => Err(BootError::TooMany { what, count, limit }),
     }
 }
 

@@ -10,7 +10,14 @@ const LIMIT: u64 = 1 << 46;
 const RAM: u32 = 1;
 
 fn gather(loader: &FakeLoader) -> Result<BootInfo, BootError> {
-    BootInfo::gather(loader, START_INFO, PROGRAM, LIMIT)
+    BootInfo::gather(
+        loader,
+        Handover::StartInfo {
+            address: START_INFO,
+        },
+        PROGRAM,
+        LIMIT,
+    )
 }
 
 fn usable(boot: &BootInfo) -> Vec<(u64, u64)> {
@@ -24,9 +31,15 @@ fn usable(boot: &BootInfo) -> Vec<(u64, u64)> {
 fn data_made_from_xens_header_is_understood() {
     let bytes = include_bytes!("../vectors/start_info.bin");
     let loader = FakeLoader::default().put(0x1_0000, [&bytes[..], &[0xff; 8192]].concat());
-    let boot = BootInfo::gather(&loader, 0x1_0000, PROGRAM, LIMIT).unwrap();
+    let boot = BootInfo::gather(
+        &loader,
+        Handover::StartInfo { address: 0x1_0000 },
+        PROGRAM,
+        LIMIT,
+    )
+    .unwrap();
 
-    assert_eq!(boot.start_info_version(), 1);
+    assert_eq!(boot.protocol(), BootProtocol::Pvh { version: 1 });
     assert_eq!(boot.command_line(), b"ip=10.0.2.15/24 log=debug");
     assert_eq!(boot.acpi_rsdp(), Some(0xfc00_8000));
     assert_eq!(boot.total_ram(), 8 << 20);
@@ -167,7 +180,7 @@ fn a_start_info_out_of_reach_is_refused() {
     for address in [0, START_INFO + 1, u64::MAX - 3] {
         let loader = FakeLoader::default().put(START_INFO, [0; 40]);
         assert_eq!(
-            BootInfo::gather(&loader, address, PROGRAM, LIMIT).unwrap_err(),
+            BootInfo::gather(&loader, Handover::StartInfo { address }, PROGRAM, LIMIT).unwrap_err(),
             BootError::Unreachable {
                 what: "start info",
                 address,

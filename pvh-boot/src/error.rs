@@ -26,6 +26,11 @@ pub(crate) enum BootError {
         entries: u32,
         address: u64,
     },
+    /// A multiboot2 boot information contradicts itself, at this address.
+    Multiboot2 {
+        problem: &'static str,
+        address: u64,
+    },
     TooMany {
         what: &'static str,
         count: u32,
@@ -93,6 +98,12 @@ impl fmt::Display for BootError {
                 "memory map absent: start info version {version}, memmap_entries {entries}, memmap_paddr {address:#x}; \
                  version 1 or newer with a memory map is needed"
             ),
+            Self::Multiboot2 { problem, address } => {
+                write!(
+                    formatter,
+                    "multiboot2 information {problem}, at {address:#x}"
+                )
+            }
             Self::TooMany { what, count, limit } => {
                 write!(formatter, "{what} is {count}, the limit is {limit}")
             }

@@ -3,7 +3,7 @@
 use std::boxed::Box;
 use std::vec::Vec;
 
-use crate::start_info::LoaderMemory;
+use crate::handover::LoaderMemory;
 
 /// Bytes at addresses; what was not put there cannot be read.
 #[derive(Default)]

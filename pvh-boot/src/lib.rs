@@ -1,7 +1,8 @@
 //! From Xen's PVH entry point to a Rust function.
 //!
 //! A program that uses this crate and links with its `link.x` boots under Xen (`type="pvh"`,
-//! `kernel=`) and under `qemu-system-x86_64 -kernel` (pc, q35, microvm). Before [`entry!`]'s function
+//! `kernel=`), under `qemu-system-x86_64 -kernel` (pc, q35, microvm), and from a disk by a multiboot2
+//! loader such as GRUB, with the firmware of a BIOS or UEFI. Before [`entry!`]'s function
 //! runs, this crate has
 //! - checked what the loader handed over ([`BootInfo`]),
 //! - mapped memory at its physical address: code executable and read-only, constants read-only,
@@ -40,9 +41,11 @@ mod error;
 #[cfg(test)]
 mod fake_loader;
 mod fault;
+mod handover;
 #[expect(unsafe_code, reason = "raw memory is what these are about")]
 mod memory_functions;
 mod memory_map;
+mod multiboot2;
 mod page_tables;
 mod region;
 mod start_info;
@@ -52,6 +55,7 @@ mod start_info;
 mod machine;
 
 pub use boot_info::{BootInfo, Module};
+pub use handover::BootProtocol;
 pub use region::MemoryRegion;
 pub use start_info::{MapEntry, MemoryKind};
 

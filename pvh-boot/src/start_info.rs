@@ -5,6 +5,7 @@
 use core::fmt;
 
 use crate::error::BootError;
+use crate::handover::LoaderMemory;
 
 /// XEN_HVM_START_MAGIC_VALUE.
 pub(crate) const MAGIC: u32 = 0x336e_c578;
@@ -17,28 +18,6 @@ pub(crate) const VERSION_1_SIZE: u64 = 56;
 pub(crate) const MAP_ENTRY_SIZE: u64 = 24;
 /// Bytes of a `struct hvm_modlist_entry`.
 pub(crate) const MODULE_ENTRY_SIZE: u64 = 32;
-
-/// Memory the loader filled, readable by physical address.
-pub(crate) trait LoaderMemory {
-    /// The bytes at `address`, or `None` where they are not to be touched: at 0 (which means
-    /// "absent"), above 4 GiB (not mapped yet) and inside the program itself (it changes). What is
-    /// in page 0 can be read while booting and no longer.
-    fn bytes(&self, address: u64, length: u64) -> Option<&'static [u8]>;
-
-    /// As [`bytes`](Self::bytes), with the error that names the structure.
-    fn structure(
-        &self,
-        what: &'static str,
-        address: u64,
-        length: u64,
-    ) -> Result<&'static [u8], BootError> {
-        self.bytes(address, length).ok_or(BootError::Unreachable {
-            what,
-            address,
-            length,
-        })
-    }
-}
 
 /// The start info after its magic and version were checked. The addresses in it are not checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,7 +132,7 @@ impl ModuleEntry {
     }
 }
 
-fn read_u32(bytes: &[u8], offset: usize) -> u32 {
+pub(crate) fn read_u32(bytes: &[u8], offset: usize) -> u32 {
     let mut value = [0; 4];
     value.copy_from_slice(&bytes[offset..offset + 4]);
     u32::from_le_bytes(value)

@@ -1,4 +1,4 @@
-//! The ELF note by which loaders find the entry, and the entry itself.
+//! What loaders find the entries by (an ELF note, a multiboot2 header), and the entries themselves.
 
 use core::arch::global_asm;
 use core::mem::size_of;
@@ -6,6 +6,7 @@ use core::mem::size_of;
 use super::stacks;
 use super::start::{run, start};
 use crate::descriptors::{CODE_SELECTOR, DATA_SELECTOR};
+use crate::handover;
 
 global_asm!(
     include_str!("entry.s"),
@@ -13,6 +14,7 @@ global_asm!(
     boot_stack_end = const size_of::<stacks::GuardedStack<{ stacks::BOOT_STACK_SIZE }>>(),
     code_selector = const CODE_SELECTOR,
     data_selector = const DATA_SELECTOR,
+    multiboot2 = const handover::MULTIBOOT2,
     start = sym start,
     run = sym run,
 );

@@ -2,7 +2,9 @@
 #
 # At pvh_boot_start the processor is in 32-bit protected mode without paging, with flat segments
 # and interrupts off; EBX holds the physical address of the start info and nothing else is defined,
-# the stack least of all (Xen: docs/misc/pvh.pandoc). On the way the first page tables are made:
+# the stack least of all (Xen: docs/misc/pvh.pandoc). pvh_boot_multiboot2_start is the same for boot
+# loaders inside of the machine: EAX holds a magic number, EBX the address of the boot information
+# (Multiboot2 specification, 3.5). On the way the first page tables are made:
 # the first 4 GiB at their physical addresses, writable and not executable, but for the program's
 # code, which is executable, and its constants, which are neither. So nothing is ever writable and
 # executable.
@@ -25,8 +27,19 @@
     .equ EARLY_DIRECTORIES, 4                # of 1 GiB each
     .equ EARLY_PAGE_TABLES, 4                # of 2 MiB each; link.x asserts that the code ends there
 
+    .equ MULTIBOOT2_MAGIC,  0x36d76289       # in EAX at the entry
+
     .section .text.pvh_boot_entry, "ax", @progbits
     .code32
+pvh_boot_multiboot2_start:
+    cli
+    cld
+    mov esi, offset not_multiboot2
+    cmp eax, MULTIBOOT2_MAGIC
+    jne fail
+    mov dword ptr [handover_kind], {multiboot2}
+    jmp pvh_boot_start
+
     .global pvh_boot_start
 pvh_boot_start:
     cli
@@ -155,6 +168,7 @@ in_long_mode:
     # The upper halves of the registers are undefined after the switch.
     mov esp, offset {boot_stack} + {boot_stack_end}
     mov edi, ebp
+    mov esi, [rip + handover_kind]
     xor ebp, ebp                             # a backtrace ends here
     call {start}
     # Booting took some of the stack: the program gets all of it.
@@ -177,10 +191,42 @@ early_segments_pointer:
     .balign 4
 default_mxcsr:
     .long 0x1f80                             # all floating-point exceptions masked
+not_multiboot2:
+    .asciz "pvh-boot: entered for multiboot2, but not by a multiboot2 loader (EAX lacks its magic)\n"
 no_long_mode:
     .asciz "pvh-boot: this processor has no 64-bit mode\n"
 no_execute_missing:
     .asciz "pvh-boot: this processor, or its hypervisor, does not offer no-execute pages (NX)\n"
+
+    # What EBX led to; the loader zeroes it.
+    .section .bss.pvh_boot_entry, "aw", @nobits
+    .balign 4
+handover_kind:
+    .skip 4
+
+    # By which multiboot2 loaders (GRUB) know the program: sections 3.1.2 to 3.1.7 of the
+    # specification. Without a request for an EFI entry, firmware of that kind is left behind before
+    # the entry, too.
+    .section .multiboot2, "a", @progbits
+    .balign 8
+multiboot2_header:
+    .long 0xe85250d6                         # magic
+    .long 0                                  # i386, protected mode
+    .long multiboot2_header_end - multiboot2_header
+    .long -(0xe85250d6 + (multiboot2_header_end - multiboot2_header))
+    .short 1, 0                              # information request: no boot without a memory map
+    .long 12
+    .long 6
+    .balign 8
+    .short 3, 0                              # entry address
+    .long 12
+    .long pvh_boot_multiboot2_start
+    .balign 8
+    .short 6, 0                              # modules on page boundaries
+    .long 8
+    .short 0, 0                              # the end
+    .long 8
+multiboot2_header_end:
 
     .section .early_tables, "aw", @nobits
     .balign 4096

@@ -1,4 +1,4 @@
-//! The first Rust code: from the start info to the program's main function.
+//! The first Rust code: from what the loader handed over to the program's main function.
 
 use core::fmt::Write;
 use core::{ptr, slice};
@@ -10,9 +10,9 @@ use super::{image, legacy_interrupts, paging, processor, vectors};
 use crate::address_space::{self, AddressSpace};
 use crate::boot_info::{BootInfo, FOUR_GIB};
 use crate::error::BootError;
+use crate::handover::{Handover, LoaderMemory};
 use crate::page_tables::{Table, Tables};
 use crate::region::{MemoryRegion, PAGE};
-use crate::start_info::LoaderMemory;
 
 /// Page tables set aside for [`paging::map_device`] and [`paging::map_shared`]: a device far from
 /// all others takes three.
@@ -26,10 +26,10 @@ unsafe extern "Rust" {
 static BOOT_INFO: BootCell<BootInfo> = BootCell::new();
 
 /// Called by `entry.s` on the boot stack, interrupts off, the first 4 GiB mapped.
-pub(super) extern "C" fn start(start_info: u64) -> &'static BootInfo {
+pub(super) extern "C" fn start(address: u64, kind: u32) -> &'static BootInfo {
     vectors::load();
     legacy_interrupts::silence();
-    match set_up(start_info) {
+    match set_up(Handover::new(kind, address)) {
         Ok(boot) => boot,
         Err(error) => {
             // Writing cannot fail.
@@ -44,12 +44,12 @@ pub(super) extern "C" fn run(boot: &'static BootInfo) -> ! {
     pvh_boot_main(boot)
 }
 
-fn set_up(start_info: u64) -> Result<&'static BootInfo, BootError> {
+fn set_up(handover: Handover) -> Result<&'static BootInfo, BootError> {
     let layout = image::layout();
     let early_tables = image::early_tables();
     let program = MemoryRegion::new(layout.whole().start, early_tables.end);
     let memory = EarlyMemory { program };
-    let mut boot = BootInfo::gather(&memory, start_info, program, processor::address_limit())?;
+    let mut boot = BootInfo::gather(&memory, handover, program, processor::address_limit())?;
 
     let room = boot.room_for_tables()?;
     let too_small = BootError::NotEnoughForTables {

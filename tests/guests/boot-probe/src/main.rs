@@ -82,7 +82,7 @@ fn main(boot: &'static BootInfo) -> ! {
 }
 
 fn describe(boot: &BootInfo) {
-    say!("start info version {}", boot.start_info_version());
+    say!("entered by {}", boot.protocol());
     for entry in boot.memory_map() {
         let end = entry.start.wrapping_add(entry.size);
         say!("memory map {:#x}..{end:#x} {}", entry.start, entry.kind);
