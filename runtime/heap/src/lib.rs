@@ -10,6 +10,9 @@
 //! The first two answer in constant time: no list is searched, none is longer the more memory
 //! is in use. What is freed goes back down when its page, and its window of 64 pages, is empty.
 //!
+//! Pages can be withdrawn, so that nothing here touches them until they are restored: the host has
+//! them meanwhile. How many, [`balloon`] decides.
+//!
 //! Nothing here touches the machine, so all of it runs in ordinary tests on the host.
 #![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]
@@ -19,6 +22,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std as alloc;
 
+pub mod balloon;
 pub mod lazy;
 #[expect(unsafe_code, reason = "hands out raw memory")]
 mod memory;

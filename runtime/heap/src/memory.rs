@@ -17,10 +17,12 @@ pub struct Memory {
 /// How much memory there is, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Information {
-    /// In all.
+    /// In all, without what is absent.
     pub total: usize,
     /// In pages of which nobody uses a byte.
     pub free: usize,
+    /// In pages that are withdrawn: addresses of RAM with none behind them.
+    pub absent: usize,
 }
 
 /// What serves a request.
@@ -60,19 +62,50 @@ impl Memory {
         }
     }
 
-    /// Takes over the RAM at `regions`, which are the same at each call and in ascending order. Returns the bytes left
-    /// out, which is 0 unless RAM lies in more than eight places far from each other.
+    /// Takes over the RAM at `regions`, which are the same at each call and in ascending order. What lies from the
+    /// address `present_end` on is absent until it is [restored](Self::restore), and not touched before. Returns the
+    /// bytes left out, which is 0 unless RAM lies in more than eight places far from each other.
     ///
     /// # Safety
-    /// 1. The regions are RAM, mapped writable at these addresses for good.
+    /// 1. The regions are RAM, mapped writable at these addresses for good, unless absent.
     /// 2. Nobody uses them for anything else.
     /// 3. It is called once.
     pub unsafe fn start<I: Iterator<Item = Range<usize>>>(
         &mut self,
         regions: impl Fn() -> I,
+        present_end: usize,
     ) -> usize {
         // SAFETY: the same contract.
-        unsafe { self.pages.start(regions) }
+        unsafe { self.pages.start(regions, present_end) }
+    }
+
+    /// Takes a run of free pages out of the heap, as long as can be had but at most `most` pages and 2 MiB: absent
+    /// from now on. The length is a power of two, and the start a multiple of it. `None`: no page is free.
+    pub fn withdraw(&mut self, most: usize) -> Option<Range<usize>> {
+        self.pages.withdraw(most).or_else(|| {
+            self.slabs
+                .give_empty_slabs_back(&mut self.pages)
+                .then(|| self.pages.withdraw(most))?
+        })
+    }
+
+    /// A run of absent pages, at most `most` and 2 MiB, with length and start as those of
+    /// [`withdraw`](Self::withdraw). It stays absent. `None`: no page is absent.
+    pub fn absent_run(&mut self, most: usize) -> Option<Range<usize>> {
+        self.pages.absent_run(most)
+    }
+
+    /// Takes absent pages back into the heap.
+    ///
+    /// # Safety
+    /// `run` is from [`withdraw`](Self::withdraw) or [`absent_run`](Self::absent_run), or the part of such a run that
+    /// is as long as its start is aligned; all of it is absent, and RAM again, mapped writable at its addresses.
+    ///
+    /// # Panics
+    /// If a page is not absent.
+    pub unsafe fn restore(&mut self, run: Range<usize>) {
+        // SAFETY: the same contract.
+        unsafe { self.pages.restore(run) };
     }
 
     /// Memory for `layout`, or `None` if there is none. The content is left over from earlier use.
@@ -127,6 +160,7 @@ impl Memory {
         Information {
             total: self.pages.total(),
             free: self.pages.free(),
+            absent: self.pages.absent(),
         }
     }
 }
@@ -137,6 +171,9 @@ impl Default for Memory {
     }
 }
 
+#[cfg(test)]
+#[path = "absent_tests.rs"]
+mod absent_tests;
 #[cfg(test)]
 #[path = "memory_tests.rs"]
 mod tests;

@@ -3,44 +3,50 @@ use alloc::vec::Vec;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
-/// Memory of `sizes` pages in pieces, whose first byte lies `skip` pages after a multiple of 1 MiB.
-fn memory(sizes: &[usize], skip: usize) -> Memory {
-    const ALIGN: usize = 1 << 20;
+/// Pieces of fresh memory of `sizes` pages, the first `skip` pages after a multiple of 2 MiB.
+pub(super) fn regions(sizes: &[usize], skip: usize) -> Vec<Range<usize>> {
+    const ALIGN: usize = 2 << 20;
     let total = sizes.iter().sum::<usize>() + sizes.len() + skip;
     let layout = Layout::from_size_align(total * PAGE_SIZE, ALIGN).unwrap();
     // SAFETY: the layout is not empty.
     let start = unsafe { std::alloc::alloc(layout) }.expose_provenance();
     let mut next = start + skip * PAGE_SIZE;
-    let regions: Vec<_> = sizes
+    sizes
         .iter()
         .map(|pages| {
             let region = next..next + pages * PAGE_SIZE;
             next = region.end + PAGE_SIZE;
             region
         })
-        .collect();
+        .collect()
+}
+
+/// A heap of such memory.
+fn memory(sizes: &[usize], skip: usize) -> Memory {
+    let regions = regions(sizes, skip);
     let mut memory = Memory::new();
     // SAFETY: 1. and 2. fresh memory, never freed. 3. once.
-    assert_eq!(unsafe { memory.start(|| regions.iter().cloned()) }, 0);
+    let left_out = unsafe { memory.start(|| regions.iter().cloned(), usize::MAX) };
+    assert_eq!(left_out, 0);
     memory
 }
 
-fn layout(size: usize, align: usize) -> Layout {
+pub(super) fn layout(size: usize, align: usize) -> Layout {
     Layout::from_size_align(size, align).unwrap()
 }
 
 /// Memory in use, and what was written to it.
-struct Held {
+pub(super) struct Held {
     layout: Layout,
     mark: u8,
 }
 
 /// Allocations by address: fails on overlaps, wrong alignment and changed content.
 #[derive(Default)]
-struct Model(BTreeMap<usize, Held>);
+pub(super) struct Model(pub(super) BTreeMap<usize, Held>);
 
 impl Model {
-    fn alloc(&mut self, memory: &mut Memory, layout: Layout, mark: u8) -> Option<usize> {
+    pub(super) fn alloc(&mut self, memory: &mut Memory, layout: Layout, mark: u8) -> Option<usize> {
         let start = memory.alloc(layout)?;
         let address = start.addr().get();
         assert_eq!(address % layout.align(), 0);
@@ -54,7 +60,7 @@ impl Model {
         Some(address)
     }
 
-    fn dealloc(&mut self, memory: &mut Memory, address: usize) {
+    pub(super) fn dealloc(&mut self, memory: &mut Memory, address: usize) {
         let held = self.0.remove(&address).unwrap();
         let start: *mut u8 = core::ptr::with_exposed_provenance_mut(address);
         // SAFETY: handed out, for so many bytes, which `alloc` wrote.
@@ -64,7 +70,7 @@ impl Model {
         unsafe { memory.dealloc(NonNull::new(start).unwrap(), held.layout) };
     }
 
-    fn clear(&mut self, memory: &mut Memory) {
+    pub(super) fn clear(&mut self, memory: &mut Memory) {
         while let Some((&address, _)) = self.0.first_key_value() {
             self.dealloc(memory, address);
         }
@@ -72,7 +78,7 @@ impl Model {
 }
 
 /// The bytes that no request has; what the heap keeps at hand is given back first.
-fn free(memory: &mut Memory) -> usize {
+pub(super) fn free(memory: &mut Memory) -> usize {
     memory.slabs.give_empty_slabs_back(&mut memory.pages);
     memory.information().free
 }

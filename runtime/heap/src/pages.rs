@@ -5,6 +5,8 @@
 //! in lists by their largest free run of 1, 2, 4 ... 64 aligned pages, so a window with a run
 //! long enough is the head of a list, and the run's place a matter of bit arithmetic.
 
+mod absent;
+
 use core::alloc::Layout;
 use core::ops::Range;
 use core::ptr::{self, NonNull};
@@ -35,6 +37,8 @@ struct Window {
     owned: u64,
     /// Those of them that nobody uses.
     free: u64,
+    /// Pages that the heap must not touch: see [`absent`].
+    absent: u64,
     previous: u32,
     next: u32,
 }
@@ -42,6 +46,7 @@ struct Window {
 const EMPTY: Window = Window {
     owned: 0,
     free: 0,
+    absent: 0,
     previous: NONE,
     next: NONE,
 };
@@ -67,6 +72,12 @@ pub(crate) struct Pages {
     /// A window all of whose pages are free, kept so that a page taken and given back in turn does
     /// not make the buddy allocator split and merge each time.
     spare: u32,
+    /// Pages that are absent now.
+    absent: usize,
+    /// Bytes that were ever withdrawn: the buddy allocator counts them as in use for good.
+    withdrawn: usize,
+    /// The window from which on absent pages are looked for: none before it has any.
+    first_absent: usize,
 }
 
 impl Pages {
@@ -82,10 +93,14 @@ impl Pages {
             lists: [NONE; ORDERS],
             loose: 0,
             spare: NONE,
+            absent: 0,
+            withdrawn: 0,
+            first_absent: 0,
         }
     }
 
-    /// Takes over the RAM at `regions`, which are the same at each call and in ascending order. Returns the bytes left
+    /// Takes over the RAM at `regions`, which are the same at each call and in ascending order;
+    /// what lies from the address `present_end` on is absent, and not touched. Returns the bytes left
     /// out because they lie in too many far places.
     ///
     /// # Safety
@@ -95,6 +110,7 @@ impl Pages {
     pub(crate) unsafe fn start<I: Iterator<Item = Range<usize>>>(
         &mut self,
         regions: impl Fn() -> I,
+        present_end: usize,
     ) -> usize {
         let regions = || {
             let whole = regions().map(whole_pages);
@@ -109,6 +125,8 @@ impl Pages {
                 left_out += region.len();
                 continue;
             }
+            let absent = region.start.max(present_end)..region.end;
+            region.end = region.end.min(present_end);
             if unplaced.is_some_and(|bytes| region.len() > bytes) {
                 let start: *mut Window = ptr::with_exposed_provenance_mut(region.start);
                 for index in 0..windows {
@@ -121,8 +139,11 @@ impl Pages {
                 region.start += bytes;
                 unplaced = None;
             }
-            // SAFETY: the caller's duties; the windows' own pages were cut off.
-            unsafe { self.buddy.add_to_heap(region.start, region.end) };
+            if !region.is_empty() {
+                // SAFETY: the caller's duties; the windows' own pages were cut off.
+                unsafe { self.buddy.add_to_heap(region.start, region.end) };
+            }
+            self.mark_absent(absent);
         }
         left_out
     }
@@ -229,9 +250,9 @@ impl Pages {
         unsafe { self.buddy.dealloc(start, layout) };
     }
 
-    /// Bytes in all.
+    /// Bytes in all, without absent pages.
     pub(crate) fn total(&self) -> usize {
-        self.buddy.stats_total_bytes()
+        self.buddy.stats_total_bytes() - self.withdrawn
     }
 
     /// Bytes in pages that nobody uses.
