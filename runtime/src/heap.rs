@@ -1,6 +1,7 @@
 //! The heap: all of RAM but the program, the loader's data, and the pages set apart for
 //! devices and peers.
 
+use alloc::vec::Vec;
 use core::alloc::{GlobalAlloc, Layout};
 use core::fmt;
 use core::ops::Range;
@@ -47,11 +48,23 @@ impl SharedPages {
     }
 }
 
-/// Gives usable RAM to the heap, except the pages that are returned.
+/// RAM that must not be touched, as there is no memory for it yet. The heap knows: it is absent.
+#[derive(Debug)]
+pub(crate) struct AbsentRam(Vec<Range<usize>>);
+
+impl AbsentRam {
+    /// The addresses, in whole pages.
+    pub(crate) fn ranges(&self) -> &[Range<usize>] {
+        &self.0
+    }
+}
+
+/// Gives usable RAM to the heap, except the shared pages that are returned. `absent` bytes of it,
+/// those at the end, must not be touched.
 ///
 /// # Panics
 /// When called twice: the second time it would give away memory in use.
-pub(crate) fn start(boot: &BootInfo) -> SharedPages {
+pub(crate) fn start(boot: &BootInfo, absent: u64) -> (SharedPages, AbsentRam) {
     let mut memory = MEMORY.lock();
     let before = memory.information().total;
     assert_eq!(before, 0, "the heap was started twice");
@@ -61,7 +74,8 @@ pub(crate) fn start(boot: &BootInfo) -> SharedPages {
     };
     let total: usize = regions().map(|region| region.len()).sum();
     let largest = regions().max_by_key(ExactSizeIterator::len).unwrap_or(0..0);
-    let wanted = (total / SHARED_PART).clamp(SHARED_BYTES.0, SHARED_BYTES.1);
+    let present = total.saturating_sub(absent as usize);
+    let wanted = (present / SHARED_PART).clamp(SHARED_BYTES.0, SHARED_BYTES.1);
     let bytes = wanted.min(largest.len() / 2) & !(PAGE_SIZE - 1);
     let shared = largest.end - bytes..largest.end;
     let ours = || {
@@ -70,11 +84,30 @@ pub(crate) fn start(boot: &BootInfo) -> SharedPages {
             false => region,
         })
     };
+    let present_end = end_of_first(present - bytes.min(present), ours());
     // SAFETY: 1. and 2. pvh-boot mapped usable RAM writable at its physical address and uses it
     // for nothing. 3. The assertion above.
-    let left_out = unsafe { memory.start(ours) };
+    let left_out = unsafe { memory.start(ours, present_end) };
     LEFT_OUT.store(left_out, Ordering::Relaxed);
-    SharedPages(shared)
+    // Allocates from now on.
+    drop(memory);
+    let absent = ours().map(|region| {
+        let start = region.start.max(present_end);
+        start.next_multiple_of(PAGE_SIZE)..region.end & !(PAGE_SIZE - 1)
+    });
+    let absent = absent.filter(|region| !region.is_empty()).collect();
+    (SharedPages(shared), AbsentRam(absent))
+}
+
+/// The address up to which `regions`, in ascending order, have `bytes` bytes; a whole page.
+fn end_of_first(mut bytes: usize, regions: impl Iterator<Item = Range<usize>>) -> usize {
+    for region in regions {
+        if bytes < region.len() {
+            return (region.start + bytes) & !(PAGE_SIZE - 1);
+        }
+        bytes -= region.len();
+    }
+    usize::MAX
 }
 
 /// Logs what is wrong with the memory, once there is a log.
@@ -91,18 +124,25 @@ pub(crate) fn complain() {
 /// What the heap holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeapInformation {
-    /// Bytes in all.
+    /// Bytes in all, without those that the host has back.
     pub total: usize,
     /// Bytes in use: whole pages, also where only some objects of a page are in use.
     pub used: usize,
+    /// Bytes that the host has back (`xl mem-set`), or never gave.
+    pub absent: usize,
 }
 
 impl HeapInformation {
     fn of(memory: &Memory) -> Self {
-        let rekernel_heap::Information { total, free } = memory.information();
+        let rekernel_heap::Information {
+            total,
+            free,
+            absent,
+        } = memory.information();
         Self {
             total,
             used: total - free,
+            absent,
         }
     }
 }

@@ -8,6 +8,12 @@ use rekernel_core::net::device::NetworkDevice;
 
 use crate::heap;
 
+/// Lets the buffers of the running runtime's stack take half of the heap as it is now: what comes
+/// from the network must not be able to exhaust the application's memory.
+pub(crate) fn limit_buffers() {
+    Stack::current().set_buffer_limit(heap::information().total / 2);
+}
+
 /// Takes the devices of a machine, in order.
 pub(crate) struct Interfaces<'a> {
     settings: &'a Settings,
@@ -15,10 +21,9 @@ pub(crate) struct Interfaces<'a> {
 }
 
 impl<'a> Interfaces<'a> {
-    /// Prepares the stack of the running runtime. Its buffers may take half of the heap: what
-    /// comes from the network must not be able to exhaust the application's memory.
+    /// Prepares the stack of the running runtime.
     pub(crate) fn new(settings: &'a Settings) -> Self {
-        Stack::current().set_buffer_limit(heap::information().total / 2);
+        limit_buffers();
         Self { settings, added: 0 }
     }
 

@@ -54,9 +54,13 @@ where
 fn prepare(boot: &'static BootInfo, keys: &[&str]) -> (&'static dyn Machine, &'static Settings) {
     let start = processor::time_stamp_counter();
     pvh_boot::exceptions::set_handler(crash::exception);
-    let shared = heap::start(boot);
-    let machine = match xen::detect() {
-        Some(detected) => xen_guest::start(detected, shared),
+    let detected = xen::detect();
+    let absent = detected.map_or(0, |detected| {
+        xen_guest::absent_at_start(&detected, boot.total_ram())
+    });
+    let (shared, absent) = heap::start(boot, absent);
+    let machine = match detected {
+        Some(detected) => xen_guest::start(detected, shared, &absent),
         None => pc::start(start, shared),
     };
     machine::choose(machine);

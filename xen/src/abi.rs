@@ -30,6 +30,9 @@ pub(crate) const XENVER_EXTRAVERSION: u64 = 1;
 pub(crate) const XENVER_GET_FEATURES: u64 = 6;
 
 // memory.h
+pub(crate) const XENMEM_DECREASE_RESERVATION: u64 = 1;
+pub(crate) const XENMEM_CURRENT_RESERVATION: u64 = 3;
+pub(crate) const XENMEM_POPULATE_PHYSMAP: u64 = 6;
 pub(crate) const XENMEM_ADD_TO_PHYSMAP: u64 = 7;
 pub(crate) const XENMAPSPACE_SHARED_INFO: u32 = 0;
 pub(crate) const XENMAPSPACE_GRANT_TABLE: u32 = 1;
@@ -44,6 +47,9 @@ pub(crate) const HVM_PARAM_CONSOLE_PFN: u32 = 17;
 pub(crate) const HVM_PARAM_CONSOLE_EVTCHN: u32 = 18;
 /// `HVM_PARAM_CALLBACK_TYPE_VECTOR`, in the top byte of `HVM_PARAM_CALLBACK_IRQ`.
 pub(crate) const CALLBACK_TYPE_VECTOR: u64 = 2 << 56;
+
+// sched.h
+pub(crate) const SCHEDOP_WATCHDOG: u64 = 6;
 
 // vcpu.h
 pub(crate) const VCPUOP_SET_SINGLESHOT_TIMER: u64 = 8;
@@ -98,6 +104,28 @@ pub(crate) struct AddToPhysmap {
     pub(crate) frame: u64,
 }
 
+/// `struct xen_memory_reservation` (`memory.h`).
+#[repr(C)]
+pub(crate) struct MemoryReservation {
+    /// Address of the extents' first guest frame numbers, 8 bytes each.
+    pub(crate) extent_start: u64,
+    pub(crate) extents: u64,
+    /// An extent has 1 << this many pages.
+    pub(crate) extent_order: u32,
+    pub(crate) flags: u32,
+    pub(crate) domain: u16,
+    pub(crate) padding: [u16; 3],
+}
+
+/// `struct sched_watchdog` (`sched.h`).
+#[repr(C)]
+pub(crate) struct Watchdog {
+    /// 0 for a new one.
+    pub(crate) id: u32,
+    /// Seconds until it fires; 0 for never.
+    pub(crate) timeout: u32,
+}
+
 /// `struct xen_hvm_param` (`hvm/hvm_op.h`).
 #[repr(C)]
 pub(crate) struct HvmParam {
@@ -138,6 +166,9 @@ const _: () = {
     assert!(offset_of!(AddToPhysmap, space) == 4);
     assert!(offset_of!(AddToPhysmap, index) == 8);
     assert!(offset_of!(AddToPhysmap, frame) == 16);
+    assert!(size_of::<MemoryReservation>() == 32);
+    assert!(offset_of!(MemoryReservation, domain) == 24);
+    assert!(size_of::<Watchdog>() == 8);
     assert!(size_of::<HvmParam>() == 16);
     assert!(offset_of!(HvmParam, index) == 4);
     assert!(offset_of!(HvmParam, value) == 8);

@@ -4,6 +4,8 @@
 //! executed, and Xen's own mitigation advice (XSA-466) is to do without. The number goes into
 //! `rax`, arguments into `rdi rsi rdx r10 r8 r9`; no operation used here has more than three.
 
+mod reservation;
+
 use core::arch::asm;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +20,8 @@ pub struct Errno(pub u32);
 impl Errno {
     /// `XEN_ENOSPC`.
     pub(crate) const NO_SPACE: Self = Self(28);
+    /// `XEN_ENOSYS`.
+    pub(crate) const NOT_IMPLEMENTED: Self = Self(38);
 }
 
 impl fmt::Display for Errno {
@@ -322,6 +326,17 @@ impl Hypercalls {
             )?
         };
         Ok(())
+    }
+
+    /// Starts watchdog `id`, or a new one for 0, anew: it ends this domain unless that is done again
+    /// within `seconds`; 0 stops it. Returns the number of a new one.
+    pub(crate) fn watchdog(self, id: u32, seconds: u32) -> Result<u64, Errno> {
+        let mut argument = abi::Watchdog {
+            id,
+            timeout: seconds,
+        };
+        // SAFETY: the structure of this operation.
+        unsafe { self.call_with(abi::SCHED_OP, abi::SCHEDOP_WATCHDOG, &mut argument) }
     }
 
     /// Writes to Xen's own console. Most hypervisors allow that in debug builds only.

@@ -20,6 +20,8 @@
 extern crate alloc;
 
 mod abi;
+#[expect(unsafe_code, reason = "gives memory away")]
+pub mod balloon;
 #[expect(unsafe_code, reason = "reads the time stamp counter")]
 pub mod clock;
 #[expect(unsafe_code, reason = "writes to a port")]
@@ -40,6 +42,7 @@ mod memory;
 mod pages;
 pub mod power;
 mod version;
+pub mod watchdog;
 
 pub use cpuid::{Detected, detect};
 pub use events::{Port, upcall};

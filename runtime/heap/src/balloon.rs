@@ -6,9 +6,10 @@
 //! Source of the nodes: `docs/misc/xenstore-paths.pandoc` in Xen's tree.
 
 use core::fmt;
+use core::ops::Range;
 use core::time::Duration;
 
-use crate::{Information, PAGE_SIZE};
+use crate::{Information, LARGE_SIZE, PAGE_SIZE};
 
 /// Pages moved at a time: between two batches everything else in the guest has its turn.
 const BATCH: usize = 512;
@@ -127,6 +128,20 @@ fn parse(value: &str) -> Result<usize, TargetError<'_>> {
     let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
     let number = digits.then(|| value.parse().ok()).flatten();
     number.ok_or(TargetError::NotANumber { value })
+}
+
+/// The range, whose ends are whole pages, in runs as [`Memory::withdraw`](crate::Memory::withdraw)
+/// gives them: each a power of two long, at most 2 MiB, and its start a multiple of its length.
+pub fn runs(range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let mut start = range.start;
+    core::iter::from_fn(move || {
+        let left = range.end.checked_sub(start).filter(|left| *left > 0)?;
+        let aligned = 1 << start.trailing_zeros().min(usize::BITS - 1);
+        let length = LARGE_SIZE.min(aligned).min(1 << left.ilog2());
+        let run = start..start + length;
+        start = run.end;
+        Some(run)
+    })
 }
 
 /// What to do next.

@@ -59,6 +59,27 @@ fn targets_are_parsed_and_refused() {
 }
 
 #[test]
+fn runs_are_aligned_and_cover_the_range() {
+    for range in [
+        0x1000..0x1000,
+        0x1000..0x9000,
+        0x1f_f000..0x60_1000,
+        0..0x40_0000,
+        0x7ff_f000..0x1_2345_6000,
+    ] {
+        let mut next = range.start;
+        for run in runs(range.clone()) {
+            assert_eq!(run.start, next);
+            assert!(run.len().is_power_of_two() && run.start % run.len() == 0);
+            assert!((PAGE_SIZE..=LARGE_SIZE).contains(&run.len()));
+            next = run.end;
+        }
+        assert_eq!(next, range.end);
+    }
+    assert_eq!(runs(0x1f_f000..0x60_1000).count(), 4);
+}
+
+#[test]
 fn the_reserve_is_kept_and_told() {
     let mut balloon = Balloon::default();
     assert!(balloon.aim(32 * MIB));

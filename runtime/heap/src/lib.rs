@@ -35,3 +35,7 @@ pub use memory::{Information, Memory};
 
 /// Bytes in a page.
 pub const PAGE_SIZE: usize = 4096;
+
+/// Bytes of the longest run of pages that is withdrawn or restored at a time: the processor's large
+/// page, so that the hypervisor's own tables stay as coarse as they can be.
+const LARGE_SIZE: usize = 2 << 20;

@@ -2,6 +2,7 @@
 
 use pvh_boot::interrupts::{self, Vector};
 use pvh_boot::paging;
+use rekernel_heap::balloon;
 use xen::{Detected, Machine, StartError, StartOptions, Timers};
 
 use crate::heap::SharedPages;
@@ -30,4 +31,11 @@ pub(super) fn bring_up(
     // is the one place to use them. 3. `map_shared` refuses RAM, never unmaps, and nothing
     // else in this program asks for the rings. 4. The handler was set above, for good.
     unsafe { Machine::start(detected, options) }
+}
+
+/// Bytes of RAM that must not be touched from the start on, of `ram` bytes that the boot data name.
+pub(crate) fn absent_at_start(detected: &Detected, ram: u64) -> u64 {
+    // SAFETY: pvh-boot runs the program in ring 0, and `Detected` is only made by `detect`.
+    let reservation = unsafe { xen::balloon::reservation(detected) };
+    reservation.map_or(0, |pages| balloon::absent_at_start(ram, pages))
 }

@@ -1,5 +1,10 @@
 //! A guest of Xen: PV console, xenstore, netfront, the toolstack's wishes.
 
+#[expect(
+    unsafe_code,
+    reason = "gives memory to the hypervisor and takes it back"
+)]
+mod balloon;
 #[expect(unsafe_code, reason = "starts the Xen interface")]
 mod bring_up;
 mod vif;
@@ -22,9 +27,10 @@ use xen::control::{ShutdownRequest, shutdown_request};
 use xen::{Detected, Hypervisor, Timers};
 use xen_proto::xenstore::{join, join_all};
 
+pub(crate) use self::bring_up::absent_at_start;
 use self::vif::Vif;
 use crate::counter::Counter;
-use crate::heap::SharedPages;
+use crate::heap::{AbsentRam, SharedPages};
 use crate::machine::{Machine, MachineActivity};
 use crate::network::Interfaces;
 use crate::{buffers, console, entropy};
@@ -45,15 +51,21 @@ pub(crate) struct Guest {
     halts: Counter,
 }
 
-/// Starts as a guest of the Xen that was detected; `pages` are for what is shared with others.
+/// Starts as a guest of the Xen that was detected; `pages` are for what is shared with others,
+/// and `absent` has no memory.
 ///
 /// # Panics
 /// When Xen refuses something no guest can do without; the message says what.
-pub(crate) fn start(detected: Detected, pages: SharedPages) -> &'static dyn Machine {
+pub(crate) fn start(
+    detected: Detected,
+    pages: SharedPages,
+    absent: &AbsentRam,
+) -> &'static dyn Machine {
     let machine = match bring_up::bring_up(detected, pages, &ExecutorTimers) {
         Ok(machine) => machine,
         Err(error) => panic!("cannot run on this Xen: {error}"),
     };
+    balloon::release(machine, absent);
     let version = machine.version();
     GUEST.call_once(|| Guest {
         machine,
@@ -95,6 +107,7 @@ impl Guest {
             Err(error) => log::error!("cannot list network interfaces: {error}"),
         }
         // After the interfaces have asked, which somebody waits for.
+        spawn(balloon::follow(self.machine, store.clone()));
         spawn(obey_toolstack(store));
     }
 }

@@ -174,6 +174,15 @@ static void parameters_and_memory(void)
     CONSTANT(HVM_PARAM_CONSOLE_EVTCHN);
     CONSTANT(HVM_PARAM_TRIPLE_FAULT_REASON);
 
+    CONSTANT(XENMEM_decrease_reservation);
+    CONSTANT(XENMEM_populate_physmap);
+    CONSTANT(XENMEM_current_reservation);
+    SIZE(struct xen_memory_reservation);
+    OFFSET(struct xen_memory_reservation, extent_start);
+    OFFSET(struct xen_memory_reservation, nr_extents);
+    OFFSET(struct xen_memory_reservation, extent_order);
+    OFFSET(struct xen_memory_reservation, mem_flags);
+    OFFSET(struct xen_memory_reservation, domid);
     CONSTANT(XENMEM_add_to_physmap);
     CONSTANT(XENMEM_remove_from_physmap);
     CONSTANT(XENMEM_memory_map);
@@ -303,6 +312,7 @@ static void scheduling(void)
     CONSTANT(SCHEDOP_block);
     CONSTANT(SCHEDOP_shutdown);
     CONSTANT(SCHEDOP_poll);
+    CONSTANT(SCHEDOP_watchdog);
     CONSTANT(SHUTDOWN_poweroff);
     CONSTANT(SHUTDOWN_reboot);
     CONSTANT(SHUTDOWN_suspend);
@@ -311,6 +321,9 @@ static void scheduling(void)
     CONSTANT(SHUTDOWN_soft_reset);
     SIZE(struct sched_shutdown);
     OFFSET(struct sched_shutdown, reason);
+    SIZE(struct sched_watchdog);
+    OFFSET(struct sched_watchdog, id);
+    OFFSET(struct sched_watchdog, timeout);
     CONSTANT(VCPUOP_set_periodic_timer);
     CONSTANT(VCPUOP_stop_periodic_timer);
     CONSTANT(VCPUOP_set_singleshot_timer);

@@ -51,6 +51,10 @@ fn constants_are_those_of_the_headers() {
         XENVER_VERSION => "XENVER_version",
         XENVER_EXTRAVERSION => "XENVER_extraversion",
         XENVER_GET_FEATURES => "XENVER_get_features",
+        XENMEM_DECREASE_RESERVATION => "XENMEM_decrease_reservation",
+        XENMEM_CURRENT_RESERVATION => "XENMEM_current_reservation",
+        XENMEM_POPULATE_PHYSMAP => "XENMEM_populate_physmap",
+        SCHEDOP_WATCHDOG => "SCHEDOP_watchdog",
         XENMEM_ADD_TO_PHYSMAP => "XENMEM_add_to_physmap",
         XENMAPSPACE_SHARED_INFO => "XENMAPSPACE_shared_info",
         XENMAPSPACE_GRANT_TABLE => "XENMAPSPACE_grant_table",
@@ -84,6 +88,11 @@ fn layouts_are_those_of_the_headers() {
         AddToPhysmap => "xen_add_to_physmap" {
             domain => "domid", size => "size", space => "space", index => "idx", frame => "gpfn",
         },
+        MemoryReservation => "xen_memory_reservation" {
+            extent_start => "extent_start", extents => "nr_extents",
+            extent_order => "extent_order", flags => "mem_flags", domain => "domid",
+        },
+        Watchdog => "sched_watchdog" { id => "id", timeout => "timeout" },
         HvmParam => "xen_hvm_param" { domain => "domid", index => "index", value => "value" },
         SetSingleshotTimer => "vcpu_set_singleshot_timer" {
             deadline => "timeout_abs_ns", flags => "flags",

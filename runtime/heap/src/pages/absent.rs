@@ -7,12 +7,10 @@ use core::alloc::Layout;
 use core::ops::Range;
 
 use super::{LONGEST_RUN, ORDERS, Pages, Span, WINDOW_PAGES, WINDOW_SIZE, Window, mask, runs};
-use crate::PAGE_SIZE;
+use crate::{LARGE_SIZE, PAGE_SIZE};
 
-/// Pages of the longest run that is withdrawn or restored at a time: the large page of the
-/// processor, so that the hypervisor's own tables stay as coarse as they can be.
-const LARGE_PAGES: usize = 512;
-const LARGE_SIZE: usize = LARGE_PAGES * PAGE_SIZE;
+/// Pages of the longest run that is withdrawn or restored at a time.
+const LARGE_PAGES: usize = LARGE_SIZE / PAGE_SIZE;
 const LARGE_WINDOWS: usize = LARGE_SIZE / WINDOW_SIZE;
 
 const _: () = assert!(LONGEST_RUN < WINDOW_PAGES && LARGE_WINDOWS * WINDOW_PAGES == LARGE_PAGES);

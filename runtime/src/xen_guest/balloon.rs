@@ -1,0 +1,211 @@
+//! `xl mem-set`: memory goes to the host and comes back. What decides is in
+//! `rekernel_heap::balloon`; here is the way between heap, hypervisor and xenstore.
+
+use alloc::string::String;
+use core::ops::Range;
+use core::time::Duration;
+
+use rekernel_core::executor::yield_now;
+use rekernel_core::time::{sleep, timeout};
+use rekernel_heap::PAGE_SIZE;
+use rekernel_heap::balloon::{Balloon, Step, runs, wanted};
+use xen::{Hypervisor, Machine};
+use xen_proto::xenstore::{StoreError, Watch};
+
+use super::Store;
+use crate::heap::{self, AbsentRam, MEMORY};
+use crate::network;
+
+const TARGET: &str = "memory/target";
+const MAXIMUM: &str = "memory/static-max";
+
+/// How long to wait after a failed operation before it is tried again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Tells Xen of RAM that there is no memory for: until then it takes a touch too many for a reason
+/// to end the domain.
+pub(super) fn release(machine: &Machine, absent: &AbsentRam) {
+    for run in absent.ranges().iter().cloned().flat_map(runs) {
+        // SAFETY: absent in the heap, so nobody accesses it until it is restored.
+        if let Err(errno) = unsafe { machine.give_back(&run) } {
+            log::error!("xen does not take {} KiB back: {errno}", run.len() >> 10);
+        }
+    }
+}
+
+/// Follows the toolstack's target from now on.
+pub(super) async fn follow(machine: &'static Machine, store: Store) {
+    let mut follower = Follower {
+        machine,
+        store,
+        watch: None,
+        maximum: None,
+        told: None,
+        balloon: Balloon::default(),
+    };
+    // What the guest began with, until the target is known.
+    follower.balloon.aim(heap::information().absent);
+    let mut retry = None;
+    loop {
+        match follower.step(&mut retry).await {
+            Ok(()) => {}
+            Err(error @ StoreError::Broken(_)) => {
+                log::error!("{TARGET} is not followed any more: {error}");
+                return;
+            }
+            Err(error) => {
+                log::warn!("{error}; trying again");
+                // With a new watch, which fires at once.
+                follower.watch = None;
+                sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+struct Follower {
+    machine: &'static Machine,
+    store: Store,
+    watch: Option<Watch<Hypervisor>>,
+    /// The maximum at the start, which is how much RAM there is; `xl mem-max` changes the node, not
+    /// the RAM.
+    maximum: Option<String>,
+    /// The last target that made no sense: each is told once.
+    told: Option<String>,
+    balloon: Balloon,
+}
+
+impl Follower {
+    /// Waits until the target changes or it is time to try again, and does what can be done.
+    async fn step(&mut self, retry: &mut Option<Duration>) -> Result<(), StoreError> {
+        let watch = match &mut self.watch {
+            Some(watch) => watch,
+            None => self.watch.insert(self.store.watch(TARGET).await?),
+        };
+        let changed = match *retry {
+            None => Some(watch.changed().await),
+            Some(pause) => timeout(pause, watch.changed()).await.ok(),
+        };
+        if let Some(changed) = changed {
+            changed?;
+            self.read_target().await?;
+        }
+        *retry = self.inflate().await;
+        Ok(())
+    }
+
+    async fn read_target(&mut self) -> Result<(), StoreError> {
+        let target = match self.store.read(TARGET).await {
+            // A host without balloon.
+            Err(error) if error.is_not_found() => return Ok(()),
+            Err(StoreError::NotText { .. }) => String::from("\u{fffd}"),
+            target => target?,
+        };
+        let maximum = match &self.maximum {
+            Some(maximum) => maximum,
+            None => {
+                let maximum = self.store.read(MAXIMUM).await?;
+                self.maximum.insert(maximum)
+            }
+        };
+        match wanted(maximum, &target) {
+            Ok(absent) => {
+                self.told = None;
+                self.balloon.aim(absent);
+            }
+            Err(_) if self.told.as_ref() == Some(&target) => {}
+            Err(error) => {
+                log::warn!("{TARGET} is ignored: {error}");
+                self.told = Some(target);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives and takes until the aim is reached, or returns when to try again.
+    async fn inflate(&mut self) -> Option<Duration> {
+        let before = heap::information().absent;
+        let retry = loop {
+            let heap = MEMORY.lock().information();
+            let problem = match self.balloon.step(&heap) {
+                Step::Done => break None,
+                Step::GiveBack(pages) => give_back(self.machine, pages).err(),
+                Step::Take(pages) => take_back(self.machine, pages).err(),
+                Step::Short(shortage) => Some(alloc::format!("{shortage}")),
+            };
+            if let Some(problem) = problem {
+                let (pause, is_first) = self.balloon.missed();
+                if is_first {
+                    log::warn!("{TARGET} is not reached: {problem}; trying again");
+                }
+                break Some(pause);
+            }
+            self.balloon.progressed();
+            yield_now().await;
+        };
+        let now = heap::information();
+        if now.absent != before {
+            network::limit_buffers();
+            log::info!(
+                "the host has {} KiB of this guest's memory; heap: {now}",
+                now.absent >> 10
+            );
+        }
+        retry
+    }
+}
+
+/// Gives this many pages to the host, or tells why not.
+fn give_back(machine: &Machine, pages: usize) -> Result<(), String> {
+    let mut left = pages;
+    while left > 0 {
+        let Some(run) = MEMORY.lock().withdraw(left) else {
+            break;
+        };
+        left -= run.len() / PAGE_SIZE;
+        // SAFETY: withdrawn from the heap, whose pages are granted to nobody.
+        match unsafe { machine.give_back(&run) } {
+            Ok(taken) if taken == run.len() / PAGE_SIZE => {}
+            Ok(taken) => log::error!(
+                "xen took {taken} of {} pages; the others are lost until the target rises",
+                run.len() / PAGE_SIZE
+            ),
+            Err(errno) => return Err(alloc::format!("xen takes no memory back ({errno})")),
+        }
+    }
+    match left < pages {
+        true => Ok(()),
+        false => Err(String::from("no page is free")),
+    }
+}
+
+/// Takes this many pages from the host, or tells why not.
+fn take_back(machine: &Machine, pages: usize) -> Result<(), String> {
+    let mut left = pages;
+    while left > 0 {
+        let Some(run) = MEMORY.lock().absent_run(left) else {
+            break;
+        };
+        // SAFETY: absent, so it was given back, and not taken back since.
+        let taken = match unsafe { machine.take_back(&run) } {
+            Ok(taken) => taken,
+            Err(errno) => return Err(alloc::format!("xen gives no memory ({errno})")),
+        };
+        restore(run.clone(), taken);
+        if taken < run.len() / PAGE_SIZE {
+            return Err(String::from("xen gives no more memory"));
+        }
+        left -= taken;
+    }
+    Ok(())
+}
+
+/// Gives the first `pages` pages of `run` to the heap.
+fn restore(run: Range<usize>, pages: usize) {
+    let mut memory = MEMORY.lock();
+    for part in runs(run.start..run.start + pages * PAGE_SIZE) {
+        // SAFETY: part of an absent run, aligned to its length, that Xen has put pages at; RAM is
+        // mapped writable at its physical address.
+        unsafe { memory.restore(part) };
+    }
+}
