@@ -122,15 +122,24 @@ pub(crate) fn command(arguments: &Arguments) -> Result<ExitCode> {
     })
 }
 
-/// Builds every guest once for all tiers that boot some. Where that fails, neither can run.
+/// Builds every guest once for all tiers that boot some. Where that fails, none can run. For a few
+/// tests picked by name, guests are built as they are asked for.
 fn build_guests(
     arguments: &Arguments,
     summary: &mut Summary,
     measurements: &Measurements,
 ) -> Option<Guests> {
     let mut guests = None;
-    summary.check(boot_tier(arguments), "all guests build", || {
-        guests = Some(Guests::build()?);
+    let what = match arguments.name {
+        Some(_) => "guests are found",
+        None => "all guests build",
+    };
+    summary.check(boot_tier(arguments), what, || {
+        let found = Guests::find()?;
+        if arguments.name.is_none() {
+            found.build_all()?;
+        }
+        guests = Some(found);
         Ok(())
     });
     match &guests {

@@ -1,0 +1,143 @@
+//! GRUB, put together from the distribution's packages.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::progress::status;
+
+/// Where the packages leave GRUB's parts.
+const PARTS: &str = "/usr/lib/grub";
+
+/// The folder of the configuration, on the disk's one partition.
+const FOLDER: &str = "/grub";
+
+/// What GRUB needs to find the partition, read its configuration and start a guest.
+const MODULES: [&str; 5] = ["part_msdos", "fat", "normal", "configfile", "multiboot2"];
+
+/// GRUB as it is put on a disk.
+pub(super) struct Bootloader {
+    /// The boot sector: code, without a partition table.
+    pub(super) boot_sector: Vec<u8>,
+    /// What the boot sector loads, from the second sector on.
+    pub(super) core: Vec<u8>,
+    /// What UEFI firmware starts.
+    pub(super) efi: Vec<u8>,
+    /// The text of [`CONFIGURATION`].
+    pub(super) configuration: String,
+}
+
+/// The configuration's path on the partition.
+pub(super) const CONFIGURATION: &str = "grub/grub.cfg";
+/// The guest's path on the partition.
+pub(super) const GUEST: &str = "guest";
+/// Where UEFI firmware looks on a disk that it does not know.
+pub(super) const EFI: &str = "EFI/BOOT/BOOTX64.EFI";
+
+impl Bootloader {
+    /// Makes GRUB with a configuration for this command line.
+    pub(super) fn make(command_line: &CommandLine) -> Result<Self> {
+        let packages = ["grub-common", "grub-pc-bin", "grub-efi-amd64-bin"];
+        let why = "GRUB starts the guest from a disk";
+        lab::packages::ensure(&packages, why, &|line| status("Installing", line))?;
+        let pc = Path::new(PARTS).join("i386-pc");
+        let sector = pc.join("boot.img");
+        let boot_sector = fs::read(&sector)
+            .with_context(|| format!("GRUB's boot sector {} cannot be read", sector.display()))?;
+        let prefix = format!("(,msdos1){FOLDER}");
+        Ok(Self {
+            boot_sector,
+            core: make_image("i386-pc", &prefix, &["biosdisk"])?,
+            // Firmware says which partition it started GRUB from.
+            efi: make_image("x86_64-efi", FOLDER, &[])?,
+            configuration: configuration(command_line),
+        })
+    }
+}
+
+fn configuration(command_line: &CommandLine) -> String {
+    format!(
+        "# Made by `cargo rekernel image`. The guest's command line follows its name.\n\
+         set timeout=0\n\
+         multiboot2 /{GUEST}{}\n\
+         boot\n",
+        command_line.0
+    )
+}
+
+fn make_image(platform: &str, prefix: &str, modules: &[&str]) -> Result<Vec<u8>> {
+    let folder = tempfile::tempdir().context("no temporary folder can be made")?;
+    let image: PathBuf = folder.path().join("image");
+    let output = Command::new("grub-mkimage")
+        .arg("--directory")
+        .arg(Path::new(PARTS).join(platform))
+        .args(["--format", platform, "--prefix", prefix, "--output"])
+        .arg(&image)
+        .args(MODULES)
+        .args(modules)
+        .output()
+        .context("grub-mkimage cannot be started; `apt-get install grub-common` brings it")?;
+    if !output.status.success() {
+        bail!(
+            "grub-mkimage for {platform} failed: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    fs::read(&image).with_context(|| format!("{} cannot be read", image.display()))
+}
+
+/// Keys for a guest, written as GRUB reads them: each with a space before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CommandLine(String);
+
+impl CommandLine {
+    /// # Errors
+    /// Where a word has characters that GRUB does not hand over as they are.
+    pub(super) fn parse(words: &[String]) -> Result<Self> {
+        let mut line = String::new();
+        for word in words {
+            // GRUB puts quotes around words with spaces and backslashes before these characters.
+            let altered = |character: char| {
+                character.is_whitespace()
+                    || character.is_control()
+                    || matches!(character, '\'' | '"' | '\\')
+            };
+            if word.is_empty() || word.contains(altered) {
+                bail!(
+                    "--append {word:?} cannot be put on the command line of an image: GRUB changes spaces, quotes, backslashes and control characters"
+                );
+            }
+            // In quotes nothing means anything to GRUB.
+            line.push_str(&format!(" '{word}'"));
+        }
+        Ok(Self(line))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_mean_nothing_to_grub() {
+        let words = ["ip=10.0.2.15/24".to_owned(), "key=$x;#{}".to_owned()];
+        let line = CommandLine::parse(&words).unwrap();
+        let text = configuration(&line);
+        assert!(
+            text.contains("multiboot2 /guest 'ip=10.0.2.15/24' 'key=$x;#{}'\nboot\n"),
+            "{text}"
+        );
+        let empty = configuration(&CommandLine::parse(&[]).unwrap());
+        assert!(empty.contains("multiboot2 /guest\n"), "{empty}");
+    }
+
+    #[test]
+    fn what_grub_would_change_is_refused() {
+        for word in ["", "a b", "a='b'", "a=\"b\"", "a=\\", "a\nboot", "a=\u{7}"] {
+            let error = CommandLine::parse(&[word.to_owned()]).unwrap_err();
+            assert!(error.to_string().contains(&format!("{word:?}")), "{error}");
+        }
+    }
+}
