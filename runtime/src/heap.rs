@@ -92,7 +92,7 @@ pub(crate) fn start(boot: &BootInfo, absent: u64) -> (SharedPages, AbsentRam) {
     // Allocates from now on.
     drop(memory);
     let absent = ours().map(|region| {
-        let start = region.start.max(present_end);
+        let start = region.start.max(present_end.min(region.end));
         start.next_multiple_of(PAGE_SIZE)..region.end & !(PAGE_SIZE - 1)
     });
     let absent = absent.filter(|region| !region.is_empty()).collect();
