@@ -1,8 +1,9 @@
 //! Boots the lab and runs each line of standard input as a step in dom0.
 //!
-//!     cargo run -p lab --example shell [HOST_PORT:GUEST_PORT]...
+//!     cargo run -p lab --example shell [RELEASE] [HOST_PORT:GUEST_PORT]...
 //!
-//! Each argument forwards a port of 127.0.0.1 to the first guest that asks DHCP.
+//! RELEASE is one of Debian's, as in trixie. Each other argument forwards a port of 127.0.0.1 to the
+//! first guest that asks DHCP.
 //! `:in FILE PATH` and `:out PATH FILE` copy files, `:console NAME` shows a
 //! guest's console, `:serial` Xen's. End of input powers the machine off.
 
@@ -16,10 +17,12 @@ use lab::{BootOptions, Dom0, HostForward, Lab, Options, network::FIRST_GUEST};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut options = BootOptions::default();
+    let mut wanted = Options::default();
     for argument in std::env::args().skip(1) {
-        let (host, guest) = argument
-            .split_once(':')
-            .ok_or_else(|| format!("expected HOST_PORT:GUEST_PORT, found {argument}"))?;
+        let Some((host, guest)) = argument.split_once(':') else {
+            wanted.release = Some(argument.parse()?);
+            continue;
+        };
         options.host_forwards.push(HostForward {
             host_port: host.parse()?,
             guest_address: FIRST_GUEST,
@@ -29,7 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let start = Instant::now();
     let progress = |line: &str| eprintln!("[{:6.2}] {line}", start.elapsed().as_secs_f64());
     lab::packages::ensure(&lab::requirements(), "to run Xen in", &progress)?;
-    let prepared = Lab::prepare(&Options::default(), &progress)?;
+    let prepared = Lab::prepare(&wanted, &progress)?;
     let dom0 = prepared.boot(&options, &progress)?;
     progress("ready");
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {

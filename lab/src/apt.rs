@@ -1,5 +1,5 @@
-//! Packages from the machine's own apt sources: what there is, what belongs
-//! together, and their verified files. Nothing is installed and no root is needed.
+//! Packages from apt's sources, the machine's own or those of another release: what there is,
+//! what belongs together, and their verified files. Nothing is installed and no root is needed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,8 +10,9 @@ use std::{
 
 use crate::{
     Error, Result,
-    cache::{hash_of, remove_folder},
+    cache::{hash_of, remove_folder, work_folder},
     command::{output_of, text_of},
+    release::{Release, private_apt},
 };
 
 /// One version of a package, as apt's lists describe it.
@@ -27,17 +28,43 @@ pub(crate) struct Package {
     depends: Vec<String>,
 }
 
-/// apt, with its index and the files it downloads kept in a folder of ours.
+/// apt, with its index and the files it downloads kept in folders of ours.
 #[derive(Debug)]
 pub(crate) struct Apt {
+    /// The files, of all releases: their names hold their hashes.
     folder: PathBuf,
+    /// What each command is told first.
+    options: Vec<String>,
 }
 
 impl Apt {
-    pub(crate) fn new(cache: &Path) -> Result<Self> {
+    /// apt as it is set up on this machine, or for a release alone, whose lists are fetched into
+    /// the folder of work now.
+    pub(crate) fn new(
+        cache: &Path,
+        release: Option<&Release>,
+        progress: &dyn Fn(&str),
+    ) -> Result<Self> {
         let folder = cache.join("packages");
         fs::create_dir_all(&folder).map_err(Error::file("create", &folder))?;
-        Ok(Self { folder })
+        let options = match release {
+            Some(release) => {
+                let state = work_folder(cache).join("apt");
+                let configuration = private_apt(&state, release, progress)?;
+                vec!["-c".into(), configuration.to_string_lossy().into_owned()]
+            }
+            // apt builds an index of its lists for each command where it may not keep
+            // one, as in containers; here it may.
+            None => ["pkgcache", "srcpkgcache"]
+                .iter()
+                .flat_map(|index| {
+                    let file = folder.join(index);
+                    let option = format!("Dir::Cache::{index}={}.bin", file.display());
+                    ["-o".to_owned(), option]
+                })
+                .collect(),
+        };
+        Ok(Self { folder, options })
     }
 
     /// The newest Xen version that apt offers a hypervisor for, as in "4.17".
@@ -173,15 +200,9 @@ impl Apt {
         remove_folder(&arriving)
     }
 
-    /// apt builds an index of its lists for each command where it may not keep
-    /// one, as in containers; here it may.
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        for index in ["pkgcache", "srcpkgcache"] {
-            let file = self.folder.join(index);
-            command.arg("-o");
-            command.arg(format!("Dir::Cache::{index}={}.bin", file.display()));
-        }
+        command.args(&self.options);
         command
     }
 }
@@ -214,7 +235,7 @@ fn closure(
             for depended in &package.depends {
                 // Interpreters and services are of no use in the lab's dom0;
                 // a library that is really missing is noticed by its users.
-                if is_library(depended) && asked.insert(depended.clone()) {
+                if is_part(depended) && asked.insert(depended.clone()) {
                     level.push(depended.clone());
                 }
             }
@@ -224,9 +245,18 @@ fn closure(
     Ok(found)
 }
 
-fn is_library(name: &str) -> bool {
-    // zlib is the one library that Debian names otherwise.
-    name.starts_with("lib") || name.starts_with("zlib")
+/// Whether what depends on this package cannot do without: a library (zlib is the one that
+/// Debian names otherwise), or a part of a kernel, since Linux 7 spread over packages that
+/// `linux-image-` only names.
+fn is_part(name: &str) -> bool {
+    let prefixes = [
+        "lib",
+        "zlib",
+        "linux-base-",
+        "linux-binary-",
+        "linux-modules-",
+    ];
+    prefixes.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// The first of each name, as apt lists newer versions first.
@@ -349,13 +379,17 @@ Version: 1
     }
 
     #[test]
-    fn the_closure_holds_libraries_of_libraries_once_and_nothing_else() {
+    fn the_closure_holds_libraries_of_libraries_and_parts_of_a_kernel_once_and_nothing_else() {
         let all = [
             package("tool", &["liba", "python3"]),
             package("liba", &["libb", "zlib1g"]),
             package("libb", &["liba", "libvirtual"]),
             package("zlib1g", &[]),
             package("python3", &["libpython"]),
+            package("linux-image-7", &["linux-base", "linux-modules-7"]),
+            package("linux-base", &[]),
+            package("linux-modules-7", &["linux-base-7"]),
+            package("linux-base-7", &[]),
         ];
         let lookup = |names: &[String]| {
             Ok(all
@@ -364,8 +398,12 @@ Version: 1
                 .cloned()
                 .collect())
         };
-        let found = closure(&["tool".into()], lookup).unwrap();
-        let names: Vec<&str> = found.keys().map(String::as_str).collect();
-        assert_eq!(names, ["liba", "libb", "tool", "zlib1g"]);
+        let names = |root: &str| {
+            let found = closure(&[root.to_owned()], lookup).unwrap();
+            found.into_keys().collect::<Vec<_>>()
+        };
+        assert_eq!(names("tool"), ["liba", "libb", "tool", "zlib1g"]);
+        let kernel = ["linux-base-7", "linux-image-7", "linux-modules-7"];
+        assert_eq!(names("linux-image-7"), kernel);
     }
 }

@@ -79,8 +79,9 @@ pub(crate) fn boot(
         None => prepared.qemu.clone(),
     };
     progress(&format!(
-        "booting Xen {} under QEMU {} (software emulation)",
+        "booting Xen {} with Linux {} under QEMU {} (software emulation)",
         prepared.xen_version(),
+        prepared.kernel_version(),
         qemu.version()
     ));
     let machine = Machine::start(&qemu, &prepared.folder, options)?;

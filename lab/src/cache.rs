@@ -31,6 +31,11 @@ pub(crate) fn folder(chosen: Option<&Path>) -> Result<PathBuf> {
         .map_err(Error::file("resolve", &folder))
 }
 
+/// The folder for what a preparation leaves only when it fails; the next one empties it.
+pub(crate) fn work_folder(cache: &Path) -> PathBuf {
+    cache.join("work")
+}
+
 /// The right to write to a folder, held until dropped. The kernel takes it back
 /// from a process that dies.
 #[derive(Debug)]

@@ -36,6 +36,13 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A release of Debian cannot be used.
+    Release {
+        /// The name of its suite, as it was given.
+        release: String,
+        /// What is wrong with it, and what would do.
+        reason: String,
+    },
     /// A file or folder could not be used.
     File {
         /// What was being done, as in "read".
@@ -120,6 +127,9 @@ impl fmt::Display for Error {
             ),
             Self::Command { command, reason } => write!(f, "`{command}` failed: {reason}"),
             Self::Package { name, reason } => write!(f, "package {name}: {reason}"),
+            Self::Release { release, reason } => {
+                write!(f, "Debian's release `{release}`: {reason}")
+            }
             Self::File {
                 action,
                 path,

@@ -1,6 +1,7 @@
 //! A real Xen with a Debian dom0, under QEMU, as a library.
 //!
-//! Everything comes from the machine's own package sources: Xen, dom0's kernel
+//! Everything comes from the machine's own package sources, or from another release of
+//! Debian on the same mirror: Xen, dom0's kernel
 //! and the tools are downloaded once with apt, checked, and put together into a
 //! small dom0 that lives in memory. No hardware virtualisation and no root are
 //! needed: QEMU's software emulation of AMD's SVM is enough for Xen to run PVH
@@ -42,6 +43,7 @@ pub mod network;
 pub mod packages;
 mod prepare;
 mod qemu;
+mod release;
 mod root;
 mod scratch;
 
@@ -51,3 +53,4 @@ pub use dom0::{Dom0, Output};
 pub use error::{Diagnosis, Error, Result};
 pub use linux_guest::{GuestFile, LinuxGuest, LinuxRecipe};
 pub use prepare::{Lab, Options, Prepared, requirements};
+pub use release::Release;

@@ -11,12 +11,13 @@ use std::{
 use crate::{
     Error, Options, Result,
     apt::{self, Apt},
-    cache::{self, Lock, Manifest, hash_of_pieces, remove_folder},
+    cache::{self, Lock, Manifest, hash_of_pieces, remove_folder, work_folder},
     cpio::Tree,
     files::read,
     kernel,
     modules::Modules,
     prepare::check_machine,
+    release::Release,
     root::{Packages, Programs, add_usual_paths},
 };
 
@@ -71,13 +72,14 @@ impl LinuxGuest {
         check_machine()?;
         let cache = cache::folder(options.cache.as_deref())?;
         let _lock = Lock::acquire(&cache, progress)?;
-        let folder = cache.join(format!("linux-{:.16}", recipe.hash()));
+        let release = options.release.as_ref();
+        let folder = cache.join(format!("linux-{:.16}", recipe.hash(release)));
         let found = (!options.refresh)
             .then(|| Manifest::load_checked(&folder))
             .flatten();
         let manifest = match found {
             Some(manifest) => manifest,
-            None => build(&cache, &folder, recipe, progress)?,
+            None => build(&cache, &folder, release, recipe, progress)?,
         };
         let facts = |name| manifest.facts(name).map(str::to_owned);
         Ok(Self {
@@ -132,8 +134,11 @@ impl LinuxGuest {
 
 impl LinuxRecipe<'_> {
     /// Changes whenever something else would be made of the packages.
-    fn hash(&self) -> String {
-        let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    fn hash(&self, release: Option<&Release>) -> String {
+        let release = match release {
+            Some(release) => release.to_string(),
+            None => fs::read_to_string("/etc/os-release").unwrap_or_default(),
+        };
         let wanted = format!("{self:?}");
         let source = [
             include_str!("linux_guest.rs"),
@@ -147,10 +152,13 @@ impl LinuxRecipe<'_> {
 fn build(
     cache: &Path,
     folder: &Path,
+    release: Option<&Release>,
     recipe: &LinuxRecipe,
     progress: &dyn Fn(&str),
 ) -> Result<Manifest> {
-    let apt = Apt::new(cache)?;
+    let work = work_folder(cache);
+    remove_folder(&work)?;
+    let apt = Apt::new(cache, release, progress)?;
     progress(&format!("asking apt for {}", recipe.kernel));
     let mut roots = vec![apt.behind_metapackage(recipe.kernel, "linux-image-")?];
     roots.extend(recipe.packages.iter().map(|name| (*name).to_owned()));
@@ -158,8 +166,6 @@ fn build(
     let files = apt.fetch(&packages, progress)?;
 
     progress("putting the Linux guest together");
-    let work = cache.join("work");
-    remove_folder(&work)?;
     let unpacked = work.join("unpacked");
     apt::unpack(&files, &unpacked)?;
     let result = work.join("result");
@@ -184,8 +190,8 @@ fn assemble(
     manifest: &mut Manifest,
 ) -> Result<()> {
     let packages = Packages::new(unpacked, "");
-    let image = read(&packages.boot_file("vmlinuz-", "")?)?;
     let modules = Modules::find(unpacked)?;
+    let image = read(&packages.kernel_image(&modules)?)?;
     let mut tree = Tree::default();
     add_usual_paths(&mut tree);
     for folder in ["proc", "run", "sys", "tmp", "usr/bin", "usr/lib"] {
@@ -225,8 +231,10 @@ mod tests {
             modules: &["xen-netfront"],
             ..recipe
         };
-        assert_eq!(recipe.hash(), recipe.hash());
-        assert_ne!(recipe.hash(), other.hash());
+        let release: Release = "trixie".parse().unwrap();
+        assert_eq!(recipe.hash(None), recipe.hash(None));
+        assert_ne!(recipe.hash(None), other.hash(None));
+        assert_ne!(recipe.hash(None), recipe.hash(Some(&release)));
     }
 
     #[test]

@@ -41,6 +41,7 @@ const REST: &[&str] = &[
 /// The modules of an unpacked kernel.
 #[derive(Debug)]
 pub(crate) struct Modules {
+    folder: PathBuf,
     version: String,
     files: Vec<PathBuf>,
     builtin: BTreeSet<String>,
@@ -59,11 +60,17 @@ impl Modules {
             let builtin = fs::read_to_string(&list).map_err(Error::file("read", &list))?;
             return Ok(Self {
                 version,
+                folder: folder.clone(),
                 files: files_below(&folder.join("kernel"))?,
                 builtin: builtin.lines().map(name_of).collect(),
             });
         }
         Err(Error::package("linux-image", "it holds no lib/modules"))
+    }
+
+    /// Where they were unpacked.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// The version of the kernel they belong to.
@@ -172,6 +179,7 @@ mod tests {
     #[test]
     fn a_module_that_is_nowhere_is_an_error_and_a_built_in_one_is_not() {
         let modules = Modules {
+            folder: PathBuf::new(),
             version: "6.1".into(),
             files: vec![],
             builtin: BTreeSet::from(["xenfs".to_owned()]),

@@ -88,6 +88,11 @@ pub fn update_lists(progress: &dyn Fn(&str)) -> Result<()> {
     text_of(&mut rights.command(&update)).map(drop)
 }
 
+/// The command that installs packages on Debian, for a user to type.
+pub(crate) fn installation(packages: &[&str]) -> String {
+    rights_needed(&Manager::Apt.install(&words(packages)))
+}
+
 fn is_installed(package: &str) -> bool {
     if let Some(command) = command_of(package) {
         return find(command).is_some();
@@ -223,9 +228,8 @@ mod tests {
 
     #[test]
     fn the_command_to_type_is_complete() {
-        let install = Manager::Apt.install(&["qemu-system-x86".into()]);
         assert_eq!(
-            rights_needed(&install),
+            installation(&["qemu-system-x86"]),
             "sudo apt-get install -y --no-install-recommends qemu-system-x86"
         );
     }

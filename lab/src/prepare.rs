@@ -11,12 +11,13 @@ use crate::{
     BootOptions, Dom0, Error, Result,
     apt::{self, Apt},
     boot,
-    cache::{self, Lock, Manifest, hash_of_pieces, remove_folder},
+    cache::{self, Lock, Manifest, hash_of_pieces, remove_folder, work_folder},
     command::{find, output_of},
     kernel,
     modules::Modules,
-    packages::{missing, update_lists},
+    packages::{installation, missing, update_lists},
     qemu::Qemu,
+    release::Release,
     root::{self, Packages},
 };
 
@@ -33,6 +34,10 @@ pub struct Options {
     pub cache: Option<PathBuf>,
     /// Download and build again even if a checked result is there.
     pub refresh: bool,
+    /// The release of Debian whose Xen and dom0 are wanted. By default the newest that the
+    /// machine's own apt sources offer. Any other comes from the same mirror with apt's lists of
+    /// its own in the cache; the machine's are only read.
+    pub release: Option<Release>,
 }
 
 impl Lab {
@@ -45,18 +50,20 @@ impl Lab {
     /// # Errors
     /// [`Error::MissingPackages`] if something in [`requirements`] is missing or
     /// apt's lists are empty and this process may not update them,
-    /// [`Error::Unsupported`] if this machine's sources hold no Xen.
+    /// [`Error::Unsupported`] if this machine's sources hold no Xen, [`Error::Release`] if the
+    /// wanted release does not exist, is not trusted or holds no Xen.
     pub fn prepare(options: &Options, progress: &dyn Fn(&str)) -> Result<Prepared> {
         check_machine()?;
         let cache = cache::folder(options.cache.as_deref())?;
         let _lock = Lock::acquire(&cache, progress)?;
-        let folder = cache.join(format!("{PREFIX}{:.16}", recipe()));
+        let release = options.release.as_ref();
+        let folder = cache.join(format!("{}{:.16}", prefix(release), recipe(release)));
         let found = (!options.refresh)
             .then(|| Manifest::load_checked(&folder))
             .flatten();
         let manifest = match found {
             Some(manifest) => manifest,
-            None => build(&cache, &folder, progress)?,
+            None => build(&cache, &folder, release, progress)?,
         };
         let fact = |name: &str| manifest.fact(name).unwrap_or("unknown").to_owned();
         Ok(Prepared {
@@ -118,8 +125,14 @@ pub(crate) const XEN: &str = "xen";
 pub(crate) const KERNEL: &str = "kernel";
 pub(crate) const ROOT: &str = "root.cpio";
 
-/// How the folders of prepared files begin.
-const PREFIX: &str = "dom0-";
+/// How the folders of files prepared from a release begin; what follows has no hyphen.
+fn prefix(release: Option<&Release>) -> String {
+    match release {
+        Some(release) => format!("dom0-{release}-"),
+        None => "dom0-".into(),
+    }
+}
+
 const GRACE: Duration = Duration::from_secs(24 * 3600);
 
 pub(crate) fn check_machine() -> Result<()> {
@@ -139,10 +152,7 @@ pub(crate) fn check_machine() -> Result<()> {
         return Ok(());
     }
     Err(Error::MissingPackages {
-        command: format!(
-            "sudo apt-get install -y --no-install-recommends {}",
-            missing.join(" ")
-        ),
+        command: installation(&missing),
         packages: missing.into_iter().map(str::to_owned).collect(),
         why: "to run Xen in".into(),
     })
@@ -150,8 +160,11 @@ pub(crate) fn check_machine() -> Result<()> {
 
 /// Changes whenever this crate or the distribution's release would make
 /// something else of the packages.
-fn recipe() -> String {
-    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+fn recipe(release: Option<&Release>) -> String {
+    let release = match release {
+        Some(release) => release.to_string(),
+        None => fs::read_to_string("/etc/os-release").unwrap_or_default(),
+    };
     let source = [
         include_str!("root.rs"),
         include_str!("prepare.rs"),
@@ -165,14 +178,19 @@ fn recipe() -> String {
     hash_of_pieces(source)
 }
 
-fn build(cache: &Path, folder: &Path, progress: &dyn Fn(&str)) -> Result<Manifest> {
-    let apt = Apt::new(cache)?;
-    let packages = choose(&apt, progress)?;
+fn build(
+    cache: &Path,
+    folder: &Path,
+    release: Option<&Release>,
+    progress: &dyn Fn(&str),
+) -> Result<Manifest> {
+    let work = work_folder(cache);
+    remove_folder(&work)?;
+    let apt = Apt::new(cache, release, progress)?;
+    let packages = choose(&apt, release, progress)?;
     let files = apt.fetch(&packages.list, progress)?;
 
     progress(&format!("unpacking {} packages", files.len()));
-    let work = cache.join("work");
-    remove_folder(&work)?;
     let unpacked = work.join("unpacked");
     apt::unpack(&files, &unpacked)?;
 
@@ -190,13 +208,13 @@ fn build(cache: &Path, folder: &Path, progress: &dyn Fn(&str)) -> Result<Manifes
     remove_folder(folder)?;
     fs::rename(&result, folder).map_err(Error::file("rename", &result))?;
     remove_folder(&work)?;
-    remove_outdated(cache, folder);
+    remove_outdated(cache, &prefix(release), folder);
     Ok(manifest)
 }
 
-/// Removes what earlier versions of this crate or of the packages left. A day's
+/// Removes what earlier versions of this crate or of the packages left of a release. A day's
 /// grace, because another checkout may be about to boot from its own.
-fn remove_outdated(cache: &Path, current: &Path) {
+fn remove_outdated(cache: &Path, prefix: &str, current: &Path) {
     let is_old = |path: &Path| {
         path.metadata()
             .and_then(|data| data.modified())
@@ -207,7 +225,10 @@ fn remove_outdated(cache: &Path, current: &Path) {
     };
     for path in entries.flatten().map(|entry| entry.path()) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with(PREFIX) && path != current && is_old(&path) {
+        let is_of_release = name
+            .strip_prefix(prefix)
+            .is_some_and(|hash| !hash.contains('-'));
+        if is_of_release && path != current && is_old(&path) {
             // It costs disk space and nothing else; next time then.
             let _ = remove_folder(&path);
         }
@@ -220,15 +241,20 @@ struct Choice {
     list: Vec<apt::Package>,
 }
 
-fn choose(apt: &Apt, progress: &dyn Fn(&str)) -> Result<Choice> {
+fn choose(apt: &Apt, release: Option<&Release>, progress: &dyn Fn(&str)) -> Result<Choice> {
     progress("asking apt for Xen");
     let mut xen = apt.newest_xen()?;
-    if xen.is_none() {
+    if xen.is_none() && release.is_none() {
         update_lists(progress)?;
         xen = apt.newest_xen()?;
     }
-    let xen = xen.ok_or_else(|| Error::Unsupported {
-        reason: "apt's sources hold no xen-hypervisor-...-amd64 package; Debian 12 has one".into(),
+    let xen = xen.ok_or_else(|| match release {
+        Some(release) => release
+            .error("it holds no xen-hypervisor-...-amd64 package; bookworm, trixie and sid do"),
+        None => Error::Unsupported {
+            reason: "apt's sources hold no xen-hypervisor-...-amd64 package; Debian 12 has one"
+                .into(),
+        },
     })?;
     let mut roots = vec![
         format!("xen-hypervisor-{xen}-amd64"),
@@ -246,16 +272,16 @@ fn assemble(unpacked: &Path, xen: &str, result: &Path, manifest: &mut Manifest) 
         let path = result.join(name);
         fs::write(&path, content).map_err(Error::file("write", path))
     };
-    let packed = packages.boot_file("xen-", ".gz")?;
+    let packed = packages.xen_image()?;
     write(
         XEN,
         &output_of(Command::new("gzip").arg("-dc").arg(packed))?,
     )?;
-    let image = packages.boot_file("vmlinuz-", "")?;
+    let modules = Modules::find(unpacked)?;
+    let image = packages.kernel_image(&modules)?;
     let image = fs::read(&image).map_err(Error::file("read", image))?;
     write(KERNEL, &kernel::unpacked(&image).unwrap_or(image))?;
     // Not compressed: unpacking costs dom0 more time than reading.
-    let modules = Modules::find(unpacked)?;
     write(ROOT, &packages.dom0_root(&modules)?)?;
     manifest.add_fact("kernel", modules.kernel_version());
     for name in [XEN, KERNEL, ROOT] {
@@ -284,14 +310,23 @@ mod tests {
         let outdated = make("dom0-2", old);
         let fresh = make("dom0-3", SystemTime::now());
         let other = make("packages", old);
-        remove_outdated(scratch.path(), &current);
+        let release: Release = "trixie".parse().unwrap();
+        let of_release = make("dom0-trixie-4", old);
+        let outdated_of_release = make("dom0-trixie-5", old);
+        remove_outdated(scratch.path(), &prefix(None), &current);
         assert!(!outdated.exists());
         assert!(current.exists() && fresh.exists() && other.exists());
+        assert!(of_release.exists() && outdated_of_release.exists());
+        remove_outdated(scratch.path(), &prefix(Some(&release)), &of_release);
+        assert!(!outdated_of_release.exists());
+        assert!(current.exists() && of_release.exists());
     }
 
     #[test]
     fn the_recipe_is_stable_within_a_build() {
-        assert_eq!(recipe(), recipe());
-        assert_eq!(recipe().len(), 64);
+        let release: Release = "trixie".parse().unwrap();
+        assert_eq!(recipe(None), recipe(None));
+        assert_eq!(recipe(None).len(), 64);
+        assert_ne!(recipe(None), recipe(Some(&release)));
     }
 }

@@ -61,7 +61,7 @@ impl Qemu {
     fn unpacked(cache: &Path, progress: &dyn Fn(&str)) -> Result<Self> {
         let folder = cache.join(format!("qemu-{PREFERRED}x"));
         if Manifest::load_checked(&folder).is_none() {
-            let apt = Apt::new(cache)?;
+            let apt = Apt::new(cache, None, progress)?;
             let packages = preferred_packages(&apt)?;
             progress(&format!(
                 "unpacking QEMU {} beside the installed one, which misreports page faults",

@@ -71,14 +71,28 @@ impl Packages {
         }
     }
 
+    /// The packed hypervisor.
+    pub(crate) fn xen_image(&self) -> Result<PathBuf> {
+        self.boot_file("xen-", ".gz")
+    }
+
     /// The first file of the `boot` folder whose name matches.
-    pub(crate) fn boot_file(&self, prefix: &str, suffix: &str) -> Result<PathBuf> {
+    fn boot_file(&self, prefix: &str, suffix: &str) -> Result<PathBuf> {
         let boot = self.folder.join("boot");
         names_in(&boot)?
             .into_iter()
             .find(|name| name.starts_with(prefix) && name.ends_with(suffix))
             .map(|name| boot.join(name))
             .ok_or_else(|| Error::package("boot", &format!("there is no {prefix}...{suffix}")))
+    }
+
+    /// The packed kernel, which stands among its modules since Linux 7.
+    pub(crate) fn kernel_image(&self, modules: &Modules) -> Result<PathBuf> {
+        let beside_modules = modules.folder().join("vmlinuz");
+        match beside_modules.exists() {
+            true => Ok(beside_modules),
+            false => self.boot_file("vmlinuz-", ""),
+        }
     }
 
     /// The archive dom0 starts from.
