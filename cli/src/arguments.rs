@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use lab::Release;
 
 use crate::qemu::Machine;
 
@@ -49,6 +50,7 @@ const RUN_EXAMPLES: &str = "\
 Examples:
   cargo rekernel run http
   cargo rekernel run http --on xen --memory 16
+  cargo rekernel run http --on xen --debian trixie
   cargo rekernel run http --machine microvm --append log=debug
   cargo rekernel run echo --port 7000 --append ip=10.0.2.20/24 --append gw=10.0.2.2
   cargo rekernel run --manifest-path ../mine/Cargo.toml
@@ -97,6 +99,11 @@ pub struct RunArguments {
     /// Where to boot it
     #[arg(long, value_enum, default_value_t = Host::Qemu)]
     pub on: Host,
+
+    /// Debian release whose Xen and dom0 are booted (with --on xen), such as trixie; without it
+    /// the newest that this machine's apt sources offer
+    #[arg(long, value_name = "RELEASE")]
+    pub debian: Option<Release>,
 
     /// Port of this machine (on 127.0.0.1) that reaches the guest
     #[arg(long, default_value_t = 8080, value_parser = clap::value_parser!(u16).range(1..))]
@@ -153,6 +160,20 @@ mod tests {
         assert_eq!(run.build.package_name(), Some("http"));
         assert_eq!((run.on, run.port, run.memory), (Host::Qemu, 8080, 64));
         assert_eq!(run.append, ["log=debug", "x=1"]);
+        assert_eq!(run.debian, None);
+    }
+
+    #[test]
+    fn a_release_is_checked_where_it_is_typed() {
+        let parsed = |release| {
+            let words = [
+                "cargo", "rekernel", "run", "http", "--on", "xen", "--debian",
+            ];
+            CargoSubcommand::try_parse_from(words.into_iter().chain([release]))
+        };
+        assert!(parsed("trixie").is_ok());
+        let error = parsed("4.20").map(drop).unwrap_err().to_string();
+        assert!(error.contains("bookworm, trixie, sid"), "{error}");
     }
 
     #[test]

@@ -21,6 +21,9 @@ use crate::{interrupt, package, ports, xen};
 /// # Errors
 /// Where it could not be built or booted.
 pub fn command(arguments: &RunArguments) -> Result<ExitCode> {
+    if let (Host::Qemu, Some(release)) = (arguments.on, &arguments.debian) {
+        bail!("--debian {release} says whose Xen to boot: --on xen is missing");
+    }
     interrupt::watch()?;
     let package = package::find(
         arguments.build.package_name(),

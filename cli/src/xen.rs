@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use lab::{BootOptions, Dom0, HostForward, Lab, Options, Prepared, network};
+use lab::{BootOptions, Dom0, HostForward, Lab, Options, Prepared, Release, network};
 
 use crate::arguments::RunArguments;
 use crate::build::{self, Guest};
@@ -30,7 +30,8 @@ pub fn run(arguments: &RunArguments, package: &Package, forwards: &[Forward]) ->
         cancelled: interrupt::requested,
         ..BootOptions::default()
     };
-    let lab = thread::spawn(move || boot_lab(&options));
+    let release = arguments.debian.clone();
+    let lab = thread::spawn(move || boot_lab(release, &options));
     let guest = build::build(package).map_err(or_interrupted)?;
     let dom0 = wait_for(lab)?;
     watch(arguments, &guest, forwards, &dom0)
@@ -91,13 +92,18 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// Makes all that is needed to boot the lab, or finds it ready, saying each step.
+/// Makes all that is needed to boot the lab, or finds it ready, saying each step. Xen and dom0 are
+/// those of a release of Debian, or the newest that the machine's apt sources offer.
 ///
 /// # Errors
 /// The lab's own: they say what is missing and how to get it.
-pub fn ensure_lab() -> Result<Prepared> {
+pub fn ensure_lab(release: Option<Release>) -> Result<Prepared> {
     ensure_requirements()?;
-    Ok(Lab::prepare(&Options::default(), &progress)?)
+    let options = Options {
+        release,
+        ..Options::default()
+    };
+    Ok(Lab::prepare(&options, &progress)?)
 }
 
 fn ensure_requirements() -> Result<()> {
@@ -109,8 +115,8 @@ fn progress(line: &str) {
     status("Lab", line);
 }
 
-fn boot_lab(options: &BootOptions) -> Result<Dom0> {
-    let prepared = ensure_lab()?;
+fn boot_lab(release: Option<Release>, options: &BootOptions) -> Result<Dom0> {
+    let prepared = ensure_lab(release)?;
     status(
         "Booting",
         &format!(

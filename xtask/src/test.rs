@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Result, anyhow, bail};
 use cargo_rekernel::progress::{Took, status};
+use lab::Release;
 
 use crate::guests::Guests;
 use crate::measure::Measurements;
@@ -22,6 +23,11 @@ pub(crate) struct Arguments {
     /// Run only the boot tests (qemu, xen, life) whose name contains this
     #[arg(long, value_name = "TEXT")]
     name: Option<String>,
+
+    /// Run the tests on Xen (xen, life) on the Xen and dom0 of this Debian release, such as trixie;
+    /// without it on the newest that this machine's apt sources offer
+    #[arg(long, value_name = "RELEASE")]
+    debian: Option<Release>,
 
     /// Run the long forms of the tests that have one; takes hours
     #[arg(long)]
@@ -74,7 +80,8 @@ pub(crate) fn command(arguments: &Arguments) -> Result<ExitCode> {
             .into_iter()
             .filter(|&tier| arguments.wants(tier))
             .collect();
-        let lab = (!on_xen.is_empty()).then(|| scope.spawn(xen::prepare));
+        let release = arguments.debian.as_ref();
+        let lab = (!on_xen.is_empty()).then(|| scope.spawn(move || xen::prepare(release)));
         if arguments.wants(Tier::Host) {
             host::run(&mut summary);
         }
@@ -97,6 +104,7 @@ pub(crate) fn command(arguments: &Arguments) -> Result<ExitCode> {
                     tiers: &on_xen,
                     name,
                     extent: arguments.extent(),
+                    release,
                 };
                 xen::run(lab, guests, &selection, &mut summary, &measurements);
             }

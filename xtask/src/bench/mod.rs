@@ -68,7 +68,7 @@ pub(crate) fn command(arguments: &Arguments) -> Result<ExitCode> {
     }
     let started = Instant::now();
     let plan = arguments.plan();
-    let lab = ensure_lab()?;
+    let lab = ensure_lab(None)?;
     let files = Files::prepare()?;
     let options = BootOptions {
         memory_mib: 2560,

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use lab::Release;
 
 use crate::command::{Cli, free_port};
 use crate::http;
 
-/// A test that boots a Xen of its own.
-type Test = (&'static str, fn() -> Result<()>);
+/// A test that boots a Xen of its own, of a release of Debian where one was asked for.
+type Test = (&'static str, fn(Option<&Release>) -> Result<()>);
 
 pub(super) const TESTS: &[Test] = &[
     (
@@ -24,11 +25,12 @@ pub(super) const TESTS: &[Test] = &[
 /// Time for Xen, dom0 and the guest.
 const BOOT_LIMIT: Duration = Duration::from_secs(400);
 
-fn run_on_xen() -> Result<()> {
-    let port = free_port()?;
-    let mut cli = Cli::start(&["run", "http", "--on", "xen", "--port", &port.to_string()])?;
+fn run_on_xen(release: Option<&Release>) -> Result<()> {
+    let port = free_port()?.to_string();
+    let arguments = [&["run", "http", "--port", &port], &*on_xen(release)].concat();
+    let mut cli = Cli::start(&arguments)?;
     cli.wait_for(&format!("http://127.0.0.1:{port}/"), BOOT_LIMIT)?;
-    let page = http::get(port, "/", Duration::from_secs(30))?;
+    let page = http::get(port.parse()?, "/", Duration::from_secs(30))?;
     ensure!(
         page.status == 200 && page.text().contains("Xen"),
         "GET / answered {}: {}",
@@ -41,8 +43,9 @@ fn run_on_xen() -> Result<()> {
     Ok(())
 }
 
-fn crash_on_xen() -> Result<()> {
-    let outcome = Cli::run(&["run", "misbehave", "--on", "xen", "--append", "do=fault"])?;
+fn crash_on_xen(release: Option<&Release>) -> Result<()> {
+    let guest = ["run", "misbehave", "--append", "do=fault"];
+    let outcome = Cli::run(&[&guest, &*on_xen(release)].concat())?;
     ensure!(!outcome.success, "the exit code is 0; {outcome}");
     let report = outcome.crash_report();
     for part in ["page fault", "read_from_null"] {
@@ -52,4 +55,16 @@ fn crash_on_xen() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Where to run, as a user says it.
+fn on_xen(release: Option<&Release>) -> Vec<&str> {
+    let mut words = vec!["--on", "xen"];
+    words.extend(
+        release
+            .map(|release| ["--debian", release.name()])
+            .into_iter()
+            .flatten(),
+    );
+    words
 }

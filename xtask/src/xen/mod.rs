@@ -9,14 +9,14 @@ mod limits;
 mod network;
 mod offload;
 mod probes;
+mod releases;
 mod web;
 
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use cargo_rekernel::progress::status;
 use cargo_rekernel::xen::ensure_lab;
-use lab::{BootOptions, Dom0, Prepared};
+use lab::{Dom0, Prepared, Release};
 
 pub(crate) use guest::{Guest, Wish, address};
 
@@ -45,8 +45,8 @@ pub(crate) const BOOT_LIMIT: Duration = Duration::from_secs(60);
 
 /// Makes the lab, or finds it ready. Takes a minute or two the first time, so it is called
 /// beside the host tier.
-pub(crate) fn prepare() -> Result<Prepared> {
-    ensure_lab()
+pub(crate) fn prepare(release: Option<&Release>) -> Result<Prepared> {
+    ensure_lab(release.cloned())
 }
 
 /// Which of the tests on Xen to run.
@@ -56,6 +56,8 @@ pub(crate) struct Selection<'a> {
     /// What the names of the tests must contain.
     pub(crate) name: &'a str,
     pub(crate) extent: Extent,
+    /// The release of Debian whose Xen was asked for.
+    pub(crate) release: Option<&'a Release>,
 }
 
 /// Boots the lab and runs the selected tests.
@@ -69,12 +71,13 @@ pub(crate) fn run(
     let &[first, ..] = selection.tiers else {
         return;
     };
-    let mut dom0 = None;
+    let mut booted = None;
     summary.check(first, "Xen and dom0 boot", || {
-        dom0 = Some(lab?.boot(&BootOptions::default(), &|line| status("Lab", line))?);
+        let lab = lab?;
+        booted = Some((releases::boot(&lab, measurements)?, lab));
         Ok(())
     });
-    let Some(dom0) = dom0 else {
+    let Some((dom0, lab)) = booted else {
         summary.skip(first, "all guests", "there is no Xen to create them on");
         return;
     };
@@ -103,8 +106,9 @@ pub(crate) fn run(
         Ok(dom0.shut_down()?)
     });
     for (test, body) in selection.of(Tier::Xen, command::TESTS.to_vec()) {
-        summary.check(Tier::Xen, test, body);
+        summary.check(Tier::Xen, test, || body(selection.release));
     }
+    releases::look_at_another(&lab, guests, selection, summary, measurements);
 }
 
 impl Selection<'_> {
