@@ -5,13 +5,14 @@ use core::time::Duration;
 
 pub use rekernel_core::net::{
     AcceptError, AddressSource, BindError, ConfiguredAddress, ConnectError, Counters,
-    InterfaceInformation, OwnedReadHalf, OwnedWriteHalf, ReadHalf, ResolveError, SendError,
-    TcpError, TcpListener, TcpOptions, TcpStream, UdpSocket, WriteHalf, interfaces, resolve,
+    InterfaceInformation, InterfaceWatch, OwnedReadHalf, OwnedWriteHalf, ReadHalf, ResolveError,
+    SendError, TcpError, TcpListener, TcpOptions, TcpStream, UdpSocket, WriteHalf, interfaces,
+    resolve, watch_interfaces,
 };
 
 use rekernel_core::net::Stack;
 
-use crate::time::{sleep, timeout};
+use crate::time::timeout;
 
 /// Waits until the guest can be reached, and gives the address: of the first interface with its
 /// link up, not a link-local one. `None` at once if there is no interface at all.
@@ -21,14 +22,14 @@ use crate::time::{sleep, timeout};
 /// forwarded port, an entry in a name server) is usually IPv4.
 pub async fn first_address() -> Option<IpAddr> {
     const PATIENCE: Duration = Duration::from_secs(1);
-    const POLL: Duration = Duration::from_millis(5);
     let first = Stack::current().first_address().await?;
     let ipv4 = async {
+        let mut watch = watch_interfaces();
         loop {
             if let Some(address) = ipv4_address() {
                 return address;
             }
-            sleep(POLL).await;
+            watch.changed().await;
         }
     };
     Some(timeout(PATIENCE, ipv4).await.unwrap_or(first))

@@ -10,7 +10,7 @@
 //! | `gw` | `10.0.2.2` | its IPv4 gateway |
 //! | `ip6` | `2001:db8::2/64`, `auto`, `off` | its IPv6 address; `auto` asks the routers (SLAAC) |
 //! | `gw6` | `fe80::1` | its IPv6 gateway |
-//! | `net1.ip`, `net1.gw`, `net1.ip6`, `net1.gw6` | | the same for the second interface; `net0` is the first |
+//! | `net1.ip`, `net1.gw`, `net1.ip6`, `net1.gw6` | | the same for the second interface (on Xen `device/vif/1`); `net0` is the first |
 //! | `dns` | `10.0.2.3,10.0.2.4` | name servers, in the order to ask |
 //! | `log` | `debug` or `info,net=debug` | level, and levels of single log targets |
 //! | `virtio_mmio.device` | `512@0xfeb00e00:12` | added by QEMU's microvm |

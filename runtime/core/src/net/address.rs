@@ -12,6 +12,14 @@ pub struct AddressConfig {
     pub ipv6: Ipv6Config,
 }
 
+impl AddressConfig {
+    /// No addresses at all.
+    pub const OFF: Self = Self {
+        ipv4: Ipv4Config::Off,
+        ipv6: Ipv6Config::Off,
+    };
+}
+
 /// How an interface gets its IPv4 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ipv4Config {

@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::announcements::Announcements;
 use super::dhcp::Dhcp;
 use super::engine::Engine;
 use super::frame::Flow;
@@ -18,6 +19,7 @@ pub(super) struct Addressing {
     config: AddressConfig,
     dhcp: Option<Dhcp>,
     routers: Option<Routers>,
+    announcements: Announcements,
 }
 
 impl Addressing {
@@ -26,7 +28,16 @@ impl Addressing {
             config,
             dhcp: None,
             routers: None,
+            announcements: Announcements::default(),
         }
+    }
+
+    /// Changes where addresses are to come from, which shows when they are
+    /// [installed](Self::install). What servers and routers gave is forgotten.
+    pub(super) fn configure(&mut self, config: AddressConfig) {
+        self.config = config;
+        self.dhcp = None;
+        self.routers = None;
     }
 
     /// The link came up: perhaps to another network.
@@ -40,8 +51,14 @@ impl Addressing {
         if self.config.ipv6 == Ipv6Config::Auto {
             self.routers = Some(Routers::new(now));
         }
-        self.install(interface, engine);
+        self.install(interface, engine, now);
+        self.announcements.begin(engine, now);
         self.work(interface, engine, now);
+    }
+
+    /// The link went down.
+    pub(super) fn link_down(&mut self) {
+        self.announcements.stop();
     }
 
     /// Does what is to do now.
@@ -55,8 +72,9 @@ impl Addressing {
             changed |= routers.work(engine, now, own);
         }
         if changed {
-            self.install(interface, engine);
+            self.install(interface, engine, now);
         }
+        self.announcements.work(engine, now);
     }
 
     /// Takes a datagram from a DHCP server. False when it is none.
@@ -87,14 +105,20 @@ impl Addressing {
         if let Some(routers) = &mut self.routers
             && routers.receive(now, frame)
         {
-            self.install(interface, engine);
+            self.install(interface, engine, now);
         }
+    }
+
+    /// Looks at what a neighbour says about itself.
+    pub(super) fn examine_neighbour(&mut self, name: &str, engine: &Engine, frame: &[u8]) {
+        self.announcements.examine(name, engine, frame);
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let deadlines = [
             self.dhcp.as_ref().and_then(Dhcp::next_deadline),
             self.routers.as_ref().and_then(Routers::next_deadline),
+            self.announcements.next_deadline(),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -108,7 +132,7 @@ impl Addressing {
     }
 
     /// Gives the interface the addresses it is to have now, and says what is new.
-    pub(super) fn install(&self, interface: &Interface, engine: &mut Engine) {
+    pub(super) fn install(&mut self, interface: &Interface, engine: &mut Engine, now: Instant) {
         let mut addresses = Vec::new();
         let gateway_ipv4 = self.ipv4(&mut addresses);
         let gateway_ipv6 = self.ipv6(engine, &mut addresses);
@@ -126,11 +150,13 @@ impl Addressing {
         for old in before.iter().filter(|old| !addresses.contains(old)) {
             log::info!(target: "net", "{}: address {old} is gone", interface.name);
         }
+        let has_new = addresses.iter().any(|new| !before.contains(new));
         engine.set_addresses(addresses, gateway_ipv4, gateway_ipv6);
-        if engine.port.device.link_is_up() {
-            engine.announce();
+        if has_new && interface.follower.link_is_up() {
+            self.announcements.begin(engine, now);
         }
-        interface.addresses_changed();
+        interface.schedule.borrow_mut().neighbour_spoke();
+        interface.changed();
     }
 
     fn ipv4(&self, addresses: &mut Vec<ConfiguredAddress>) -> Option<Ipv4Addr> {

@@ -7,21 +7,21 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, ETHERNET_HEADER_LEN, EthernetAddress, EthernetFrame,
-    EthernetProtocol, EthernetRepr, IPV6_LINK_LOCAL_ALL_ROUTERS, Icmpv6Packet, Icmpv6Repr,
-    IpAddress, IpProtocol, IpRepr, IpVersion, Ipv4Packet, Ipv6Packet, Ipv6Repr, NdiscRepr,
-    TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
+    EthernetProtocol, EthernetRepr, IPV6_LINK_LOCAL_ALL_NODES, IPV6_LINK_LOCAL_ALL_ROUTERS,
+    Icmpv6Packet, Icmpv6Repr, IpAddress, IpProtocol, IpRepr, IpVersion, Ipv4Packet, Ipv6Packet,
+    Ipv6Repr, NdiscNeighborFlags, NdiscRepr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
 };
 
 use super::frame::Flow;
 use super::port::Segment;
 
-/// An ARP request for our own address: tells all neighbours who has it.
+/// An ARP request for our own address: tells all neighbours who has it (RFC 5227, section 3).
 pub(super) fn gratuitous_arp(mac: EthernetAddress, address: Ipv4Addr) -> Vec<u8> {
     let arp = ArpRepr::EthernetIpv4 {
         operation: ArpOperation::Request,
         source_hardware_addr: mac,
         source_protocol_addr: address,
-        target_hardware_addr: EthernetAddress::BROADCAST,
+        target_hardware_addr: EthernetAddress([0; 6]),
         target_protocol_addr: address,
     };
     let (mut frame, payload) = ethernet(
@@ -36,21 +36,43 @@ pub(super) fn gratuitous_arp(mac: EthernetAddress, address: Ipv4Addr) -> Vec<u8>
 
 /// A router solicitation (RFC 4861, section 4.1) from our link-local address.
 pub(super) fn router_solicitation(mac: EthernetAddress, source: Ipv6Addr) -> Vec<u8> {
-    let message = Icmpv6Repr::Ndisc(NdiscRepr::RouterSolicit {
+    let message = NdiscRepr::RouterSolicit {
         lladdr: Some(mac.into()),
-    });
+    };
+    neighbour_discovery(mac, source, IPV6_LINK_LOCAL_ALL_ROUTERS, message)
+}
+
+/// A neighbour advertisement that nobody asked for (RFC 4861, section 7.2.6): tells all
+/// neighbours to use our Ethernet address for `address` from now on.
+pub(super) fn unsolicited_advertisement(mac: EthernetAddress, address: Ipv6Addr) -> Vec<u8> {
+    let message = NdiscRepr::NeighborAdvert {
+        flags: NdiscNeighborFlags::OVERRIDE,
+        target_addr: address,
+        lladdr: Some(mac.into()),
+    };
+    neighbour_discovery(mac, address, IPV6_LINK_LOCAL_ALL_NODES, message)
+}
+
+/// A message of neighbour discovery to a group.
+fn neighbour_discovery(
+    mac: EthernetAddress,
+    source: Ipv6Addr,
+    group: Ipv6Addr,
+    message: NdiscRepr<'_>,
+) -> Vec<u8> {
+    let message = Icmpv6Repr::Ndisc(message);
     let header = Ipv6Repr {
         src_addr: source,
-        dst_addr: IPV6_LINK_LOCAL_ALL_ROUTERS,
+        dst_addr: group,
         next_header: IpProtocol::Icmpv6,
         payload_len: message.buffer_len(),
         hop_limit: 255,
     };
-    // RFC 2464, section 7: 33-33 and the last four bytes of the address ff02::2.
-    let all_routers = EthernetAddress([0x33, 0x33, 0, 0, 0, 2]);
+    // RFC 2464, section 7: 33-33 and the last four bytes of the group's address.
+    let [.., a, b, c, d] = group.octets();
     let (mut frame, payload) = ethernet(
         mac,
-        all_routers,
+        EthernetAddress([0x33, 0x33, a, b, c, d]),
         EthernetProtocol::Ipv6,
         header.buffer_len() + message.buffer_len(),
     );

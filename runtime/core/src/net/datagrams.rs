@@ -184,6 +184,13 @@ impl Datagrams {
             .append(&mut self.lacking_neighbour.borrow_mut());
     }
 
+    /// Drops what waits to be sent: there is no device to send it.
+    pub(super) fn forget(&self) {
+        self.queue.borrow_mut().clear();
+        self.lacking_neighbour.borrow_mut().clear();
+        self.retry_at.set(None);
+    }
+
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.retry_at.get()
     }

@@ -41,6 +41,10 @@ impl<T: Clone> Demultiplexer<T> {
         self.connections.remove(flow)
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.connections.values()
+    }
+
     /// Takes all of them out.
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = T> + use<T> {
         core::mem::replace(&mut self.connections, HashMap::with_hasher(Key::random())).into_values()

@@ -54,7 +54,13 @@ pub trait NetworkDevice {
     /// What to call it in messages: `vif0`, `virtio0`.
     fn name(&self) -> &str;
 
-    /// The Ethernet address.
+    /// Whether the device is there. The host may take one away, whose link is down then, and give
+    /// it back, perhaps on another network.
+    fn is_present(&self) -> bool {
+        true
+    }
+
+    /// The Ethernet address. May change while the link is down.
     fn mac(&self) -> [u8; 6];
 
     /// Largest IP packet in bytes, the Ethernet header not counted (1500 on plain Ethernet).
@@ -72,7 +78,13 @@ pub trait NetworkDevice {
     /// Whether frames can flow.
     fn link_is_up(&self) -> bool;
 
-    /// An address the host assigned to this interface (xl's `vif = ['ip=...']`), as text.
+    /// Changes with every interruption of the link: one may be over before anybody looks.
+    fn link_epoch(&self) -> u64 {
+        0
+    }
+
+    /// An address the host assigned to this interface (xl's `vif = ['ip=...']`), as text. May
+    /// change while the link is down.
     fn assigned_address(&self) -> Option<&str> {
         None
     }

@@ -9,9 +9,9 @@ use smoltcp::iface::{Config, Interface, PollIngressSingleResult, PollResult, Rou
 use smoltcp::time::Instant as Moment;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
 
+use super::ConfiguredAddress;
 use super::device::NetworkDevice;
 use super::port::Port;
-use super::{ConfiguredAddress, build};
 use crate::random;
 use crate::time::{Duration, Instant};
 
@@ -151,22 +151,6 @@ impl Engine {
     /// The routers to everything else, IPv4 and IPv6.
     pub(super) fn gateways(&self) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
         (self.gateway_ipv4, self.gateway_ipv6)
-    }
-
-    /// Tells the neighbours where our IPv4 addresses are now (gratuitous ARP, RFC 5227).
-    pub(super) fn announce(&mut self) {
-        let mac = self.mac();
-        let addresses: Vec<Ipv4Addr> = self
-            .addresses
-            .iter()
-            .filter_map(|configured| match configured.address {
-                IpAddr::V4(address) => Some(address),
-                IpAddr::V6(_) => None,
-            })
-            .collect();
-        for address in addresses {
-            self.port.send(&build::gratuitous_arp(mac, address));
-        }
     }
 
     pub(super) fn mac(&self) -> EthernetAddress {

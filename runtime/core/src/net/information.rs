@@ -3,16 +3,67 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::future::poll_fn;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::task::Poll;
 
 use super::{AddressSource, Stack};
 
-/// The state of all interfaces of the running runtime's stack.
+/// The state of all interfaces of the running runtime's stack, in the order of their numbers:
+/// on Xen those of the devices, else as the machine lists them.
 ///
 /// # Panics
 /// Outside of a running runtime.
 pub fn interfaces() -> Vec<InterfaceInformation> {
     Stack::current().interfaces()
+}
+
+/// Follows the interfaces of the running runtime's stack from now on.
+///
+/// # Panics
+/// Outside of a running runtime.
+pub fn watch_interfaces() -> InterfaceWatch {
+    Stack::current().watch_interfaces()
+}
+
+/// Tells when an interface came or went, its link went up or down, or its addresses changed.
+///
+/// ```ignore
+/// let mut watch = watch_interfaces();
+/// loop {
+///     let is_reachable = interfaces().iter().any(|interface| interface.link_is_up);
+///     // ...
+///     watch.changed().await;
+/// }
+/// ```
+#[derive(Debug)]
+pub struct InterfaceWatch {
+    stack: Stack,
+    /// Changes that are known.
+    seen: u64,
+}
+
+impl InterfaceWatch {
+    pub(super) fn new(stack: Stack) -> Self {
+        let seen = stack.shared().interface_changes.get();
+        Self { stack, seen }
+    }
+
+    /// Waits until something has changed since this was last ready, or since the watch was made.
+    /// No change is missed, several may be told as one. Dropping the future loses nothing.
+    pub async fn changed(&mut self) {
+        poll_fn(|task| {
+            let shared = self.stack.shared();
+            let changes = shared.interface_changes.get();
+            if self.seen == changes {
+                shared.interface_watchers.register(task.waker());
+                return Poll::Pending;
+            }
+            self.seen = changes;
+            Poll::Ready(())
+        })
+        .await;
+    }
 }
 
 /// The state of an interface.

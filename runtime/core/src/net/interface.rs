@@ -14,6 +14,7 @@ use core::task::{Context, Poll};
 
 use smoltcp::socket::tcp::State;
 
+use super::InterfaceInformation;
 use super::addressing::Addressing;
 use super::connection::{ACKNOWLEDGEMENT_DELAY, Connection, Stage};
 use super::datagrams::Datagrams;
@@ -21,10 +22,10 @@ use super::demultiplex::Demultiplexer;
 use super::device::NetworkDevice;
 use super::engine::Engine;
 use super::frame::{Class, Endpoint, Flow, FragmentedPacket};
+use super::link::{Configure, Follower};
 use super::schedule::Schedule;
 use super::stack::Shared;
 use super::time_wait::TimeWait;
-use super::{AddressConfig, InterfaceInformation};
 use crate::time::{Duration, Instant, sleep_until};
 
 /// Frames taken from the device before everything else gets its turn.
@@ -46,8 +47,8 @@ const IMMINENT: Duration = Duration::from_millis(500);
 /// One interface of a [`Stack`](super::Stack).
 pub(super) struct Interface {
     pub(super) name: String,
-    /// Position among the interfaces of the stack, from 0.
-    pub(super) index: usize,
+    /// Unlike that of every other interface of the stack, from 0.
+    pub(super) number: usize,
     pub(super) stack: Weak<Shared>,
     pub(super) engine: RefCell<Engine>,
     pub(super) schedule: RefCell<Schedule>,
@@ -57,7 +58,7 @@ pub(super) struct Interface {
     pub(super) datagrams: Datagrams,
     /// What the first fragments of recent packets said about where the packet goes.
     pub(super) fragmented: RefCell<VecDeque<(FragmentedPacket, Class)>>,
-    link_was_up: core::cell::Cell<bool>,
+    pub(super) follower: Follower,
     /// Room for the frame that is looked at.
     incoming: RefCell<Vec<u8>>,
 }
@@ -65,16 +66,19 @@ pub(super) struct Interface {
 impl Interface {
     pub(super) fn new(
         stack: Weak<Shared>,
-        index: usize,
+        number: usize,
         device: Box<dyn NetworkDevice>,
-        config: AddressConfig,
+        configure: Configure,
     ) -> Self {
         let name = device.name().into();
+        let assigned = device.assigned_address();
+        let config = configure(assigned);
+        let follower = Follower::new(configure, assigned);
         let engine = Engine::new(device);
         let datagrams = Datagrams::new(engine.port.mtu());
         Self {
             name,
-            index,
+            number,
             stack,
             engine: RefCell::new(engine),
             schedule: RefCell::new(Schedule::default()),
@@ -83,7 +87,7 @@ impl Interface {
             addressing: RefCell::new(Addressing::new(config)),
             datagrams,
             fragmented: RefCell::new(VecDeque::new()),
-            link_was_up: core::cell::Cell::new(false),
+            follower,
             incoming: RefCell::default(),
         }
     }
@@ -92,17 +96,22 @@ impl Interface {
     /// them before the link is up.
     pub(super) fn configure(&self) {
         let mut engine = self.engine.borrow_mut();
-        self.addressing.borrow().install(self, &mut engine);
+        let now = Instant::recent();
+        self.addressing.borrow_mut().install(self, &mut engine, now);
     }
 
-    /// Moves packets for as long as the stack lives.
+    /// Moves packets for as long as the stack lives and the device is there.
     pub(super) async fn run(self: Rc<Self>) {
         let mut alarm: Option<Instant> = None;
         let mut sleep = sleep_until(Instant::recent());
         poll_fn(|task| {
             let now = Instant::recent();
             let has_more = self.pass(task, now);
-            if self.stack.strong_count() == 0 {
+            let Some(stack) = self.stack.upgrade() else {
+                return Poll::Ready(());
+            };
+            if self.is_abandoned() {
+                stack.remove_interface(&self);
                 return Poll::Ready(());
             }
             if has_more {
@@ -138,7 +147,7 @@ impl Interface {
         let mut engine = self.engine.borrow_mut();
         let engine = &mut *engine;
         let something_happened = engine.port.device.poll_event(task).is_ready();
-        self.check_link(engine, now);
+        self.follow_device(engine, now);
         engine.port.drain();
 
         let frames = self.receive_frames(engine, now);
@@ -146,17 +155,21 @@ impl Interface {
         self.schedule.borrow_mut().expire(now);
         self.addressing.borrow_mut().work(self, engine, now);
         self.datagrams.send(self, engine, now);
-        self.send_segments(engine, now);
+        let holds = self.follower.holds(now);
+        if !holds {
+            self.send_segments(engine, now);
+        }
         engine.port.flush();
         self.give_back_pages(now);
 
         let mut schedule = self.schedule.borrow_mut();
         schedule.settle(postponed);
         let can_send = !engine.port.is_stalled();
+        let segments = !holds && schedule.ready_len() > 0;
         something_happened
             || frames == FRAMES_PER_PASS
             || schedule.postponed_len() > 0
-            || (can_send && (schedule.ready_len() > 0 || self.datagrams.has_work()))
+            || (can_send && (segments || self.datagrams.has_work()))
     }
 
     fn next_deadline(&self) -> Option<Instant> {
@@ -164,38 +177,15 @@ impl Interface {
             self.schedule.borrow().next_deadline(),
             self.addressing.borrow().next_deadline(),
             self.datagrams.next_deadline(),
+            self.follower.next_deadline(),
         ];
         deadlines.into_iter().flatten().min()
     }
 
-    fn check_link(&self, engine: &mut Engine, now: Instant) {
-        let is_up = engine.port.device.link_is_up();
-        if self.link_was_up.replace(is_up) == is_up {
-            return;
-        }
-        if !is_up {
-            log::warn!(target: "net", "{}: link down", self.name);
-            return;
-        }
-        engine.renew(now);
-        self.datagrams.set_mtu(engine.port.mtu());
-        log::info!(
-            target: "net",
-            "{}: link up, {}, mtu {}",
-            self.name,
-            EthernetText(engine.mac().0),
-            engine.port.mtu()
-        );
-        self.addressing.borrow_mut().link_up(self, engine, now);
-        engine.announce();
-        self.addresses_changed();
-        self.schedule.borrow_mut().neighbour_spoke();
-    }
-
     /// Wakes who waits for the network.
-    pub(super) fn addresses_changed(&self) {
+    pub(super) fn changed(&self) {
         if let Some(stack) = self.stack.upgrade() {
-            stack.address_watchers.wake_all();
+            stack.interface_changed();
         }
     }
 
@@ -252,6 +242,11 @@ impl Interface {
         }
         if connection.give_up_at.get().is_some_and(|at| at <= now) {
             self.give_up(connection, now);
+            return;
+        }
+        if self.follower.awaits_addresses() && !engine.has_address(connection.flow.local.address) {
+            // smoltcp would end it. New addresses wake it as new neighbours do.
+            self.schedule.borrow_mut().await_neighbour(connection);
             return;
         }
         let turn = self.take_turn(engine, now, connection);
@@ -392,7 +387,7 @@ impl Interface {
     pub(super) fn scoped(&self, endpoint: Endpoint) -> SocketAddr {
         match endpoint.address {
             IpAddr::V6(address) if address.is_unicast_link_local() => {
-                let scope = u32::try_from(self.index + 1).unwrap_or(0);
+                let scope = u32::try_from(self.number + 1).unwrap_or(0);
                 SocketAddrV6::new(address, endpoint.port, 0, scope).into()
             }
             address => SocketAddr::new(address, endpoint.port),
@@ -442,15 +437,5 @@ impl fmt::Debug for Interface {
             .debug_struct("Interface")
             .field("name", &self.name)
             .finish_non_exhaustive()
-    }
-}
-
-/// An Ethernet address in the usual notation.
-struct EthernetText([u8; 6]);
-
-impl fmt::Display for EthernetText {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, f] = self.0;
-        write!(formatter, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
     }
 }

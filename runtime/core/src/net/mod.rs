@@ -17,6 +17,7 @@ pub mod device;
 
 mod address;
 mod addressing;
+mod announcements;
 mod budget;
 mod build;
 mod connection;
@@ -31,6 +32,7 @@ mod frame;
 mod growth;
 mod information;
 mod interface;
+mod link;
 mod listener;
 mod pages;
 mod port;
@@ -49,7 +51,9 @@ pub use address::{AddressConfig, AddressSource, Ipv4Config, Ipv6Config};
 pub(crate) use address::{is_host_ipv4, is_host_ipv6};
 pub use dns::resolve;
 pub use error::{AcceptError, BindError, ConnectError, ResolveError, SendError, TcpError};
-pub use information::{ConfiguredAddress, Counters, InterfaceInformation, interfaces};
+pub use information::{
+    ConfiguredAddress, Counters, InterfaceInformation, InterfaceWatch, interfaces, watch_interfaces,
+};
 pub use listener::TcpListener;
 pub use stack::Stack;
 pub use tcp::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, TcpOptions, TcpStream, WriteHalf};

@@ -132,6 +132,12 @@ impl Port {
         !self.backlog.is_empty()
     }
 
+    /// Drops the frames that the device had no room for.
+    pub(super) fn forget(&mut self) {
+        self.counters.dropped_sends += self.backlog.len() as u64;
+        self.backlog.clear();
+    }
+
     /// Offers the device the frames that it had no room for.
     pub(super) fn drain(&mut self) {
         while let Some((frame, completion)) = self.backlog.front() {

@@ -29,6 +29,9 @@ impl Interface {
                 }
             }
             Class::Neighbour => {
+                self.addressing
+                    .borrow_mut()
+                    .examine_neighbour(&self.name, engine, frame);
                 engine.receive(now, frame, None);
                 self.schedule.borrow_mut().neighbour_spoke();
                 self.datagrams.neighbour_spoke();
@@ -163,7 +166,7 @@ impl Interface {
         }
         let create = || {
             let stack = self.stack.upgrade()?;
-            let interface = stack.interface(self.index)?;
+            let interface = stack.interface(self.number)?;
             let backlog = Some(Rc::downgrade(listener));
             Connection::new(&stack, &interface, flow, &listener.options, backlog)
         };

@@ -21,8 +21,8 @@ use super::tcp::{TcpOptions, TcpStream};
 use super::udp::{Mailbox, UdpOptions, UdpSocket};
 use super::wakers::Wakers;
 use super::{
-    AddressConfig, AddressSource, BindError, ConnectError, InterfaceInformation, ResolveError,
-    ports,
+    AddressConfig, AddressSource, BindError, ConnectError, InterfaceInformation, InterfaceWatch,
+    ResolveError, ports,
 };
 use crate::config::Settings;
 use crate::context;
@@ -51,7 +51,8 @@ impl Stack {
             budget: Budget::unlimited(),
             next_number: Cell::new(0),
             is_cleared: Cell::new(false),
-            address_watchers: Wakers::default(),
+            interface_changes: Cell::new(0),
+            interface_watchers: Wakers::default(),
         }))
     }
 
@@ -63,38 +64,70 @@ impl Stack {
         context::current().stack.clone()
     }
 
-    /// Starts a task that runs `device` with these addresses.
+    /// Starts a task that runs `device` with these addresses, as the interface with the next
+    /// number.
     ///
     /// # Panics
     /// Outside of a running runtime.
     pub fn add_interface(&self, device: Box<dyn NetworkDevice>, config: AddressConfig) {
+        let interfaces = self.0.interfaces.borrow();
+        let number = interfaces.last().map_or(0, |last| last.number + 1);
+        drop(interfaces);
+        self.add_numbered_interface(number, device, move |_| config);
+    }
+
+    /// Starts a task that runs `device`, as interface `number`, counted from 0. What `configure`
+    /// says of the address that the host assigned is asked for again whenever that changes.
+    ///
+    /// When the device is taken away ([`NetworkDevice::is_present`]), its addresses and routes go
+    /// with it. Connections wait for its return for a minute; then, or as soon as there are none,
+    /// the device is dropped.
+    ///
+    /// # Panics
+    /// Outside of a running runtime, and if there is an interface with this number.
+    pub fn add_numbered_interface(
+        &self,
+        number: usize,
+        device: Box<dyn NetworkDevice>,
+        configure: impl Fn(Option<&str>) -> AddressConfig + 'static,
+    ) {
         let mut interfaces = self.0.interfaces.borrow_mut();
-        let interface = Rc::new(Interface::new(
-            Rc::downgrade(&self.0),
-            interfaces.len(),
-            device,
-            config,
-        ));
+        let place = interfaces.partition_point(|other| other.number < number);
+        assert!(
+            interfaces
+                .get(place)
+                .is_none_or(|other| other.number != number),
+            "interface {number} exists"
+        );
+        let stack = Rc::downgrade(&self.0);
+        let interface = Interface::new(stack, number, device, Box::new(configure));
+        let interface = Rc::new(interface);
+        interfaces.insert(place, interface.clone());
+        drop(interfaces);
         interface.configure();
-        interfaces.push(interface.clone());
+        self.0.interface_changed();
         drop(executor::spawn(interface.run()));
     }
 
     /// Says on the log what the command line configures and is not there, once all devices have
     /// been added: above all, that there is no network at all.
     pub fn report_missing_interfaces(&self, settings: &Settings) {
-        let count = self.0.interfaces.borrow().len();
-        if count == 0 {
+        let interfaces = self.0.interfaces.borrow();
+        if interfaces.is_empty() {
             log::warn!(
                 target: "net",
                 "no network interface: the host gave this guest no network device"
             );
         }
-        for index in settings.configured_interfaces() {
-            if index >= count.max(1) {
+        for number in settings.configured_interfaces() {
+            let is_there = interfaces.iter().any(|other| other.number == number);
+            let is_said = interfaces.is_empty() && number == 0;
+            if !(is_there || is_said) {
                 log::error!(
                     target: "net",
-                    "net{index}: the command line configures interface {index}, but there are {count}"
+                    "net{number}: the command line configures interface {number}, which is not \
+                     there; {} are",
+                    interfaces.len()
                 );
             }
         }
@@ -118,13 +151,19 @@ impl Stack {
         self.0.budget.used()
     }
 
-    /// The state of all interfaces.
+    /// The state of all interfaces whose device is there.
     pub fn interfaces(&self) -> Vec<InterfaceInformation> {
         let interfaces = self.0.interfaces.borrow();
         interfaces
             .iter()
+            .filter(|interface| interface.follower.is_present())
             .map(|interface| interface.information())
             .collect()
+    }
+
+    /// Follows the interfaces from now on: see [`InterfaceWatch`].
+    pub fn watch_interfaces(&self) -> InterfaceWatch {
+        InterfaceWatch::new(self.clone())
     }
 
     /// Waits until the network can be used, and gives the address under which this guest is
@@ -132,7 +171,7 @@ impl Stack {
     /// `None` if there is no interface.
     pub async fn first_address(&self) -> Option<IpAddr> {
         poll_fn(|task| {
-            self.0.address_watchers.register(task.waker());
+            self.0.interface_watchers.register(task.waker());
             let interfaces = self.interfaces();
             if interfaces.is_empty() {
                 return Poll::Ready(None);
@@ -321,6 +360,7 @@ impl core::fmt::Debug for Stack {
 
 /// What the interfaces of a stack share.
 pub(super) struct Shared {
+    /// In ascending order of their numbers.
     interfaces: RefCell<Vec<Rc<Interface>>>,
     /// By port. The keys are the program's, not the peers'.
     pub(super) listeners: RefCell<BTreeMap<u16, Vec<Rc<Backlog>>>>,
@@ -329,8 +369,10 @@ pub(super) struct Shared {
     pub(super) budget: Rc<Budget>,
     next_number: Cell<u64>,
     is_cleared: Cell<bool>,
-    /// Who waits for addresses and links to change.
-    pub(super) address_watchers: Wakers,
+    /// How often an interface came, went or changed.
+    pub(super) interface_changes: Cell<u64>,
+    /// Who waits for that.
+    pub(super) interface_watchers: Wakers,
 }
 
 impl Shared {
@@ -338,8 +380,24 @@ impl Shared {
         self.next_number.replace(self.next_number.get() + 1)
     }
 
-    pub(super) fn interface(&self, index: usize) -> Option<Rc<Interface>> {
-        self.interfaces.borrow().get(index).cloned()
+    pub(super) fn interface(&self, number: usize) -> Option<Rc<Interface>> {
+        let interfaces = self.interfaces.borrow();
+        let found = interfaces.binary_search_by_key(&number, |interface| interface.number);
+        Some(interfaces[found.ok()?].clone())
+    }
+
+    /// Forgets an interface whose device is gone.
+    pub(super) fn remove_interface(&self, interface: &Rc<Interface>) {
+        self.interfaces
+            .borrow_mut()
+            .retain(|other| !Rc::ptr_eq(other, interface));
+        self.interface_changed();
+    }
+
+    /// Wakes who waits for the network.
+    pub(super) fn interface_changed(&self) {
+        self.interface_changes.set(self.interface_changes.get() + 1);
+        self.interface_watchers.wake_all();
     }
 
     /// The interface that leads to `destination`: the one a scope names, else the one with the
@@ -348,7 +406,8 @@ impl Shared {
         if let SocketAddr::V6(destination) = destination
             && destination.scope_id() != 0
         {
-            return self.interface(usize::try_from(destination.scope_id()).ok()? - 1);
+            let scope = usize::try_from(destination.scope_id()).ok()?;
+            return self.interface(scope - 1);
         }
         let address = destination.ip().to_canonical();
         let mut best: Option<(u8, Rc<Interface>)> = None;

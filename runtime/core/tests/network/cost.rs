@@ -66,7 +66,8 @@ fn an_exchange_takes_one_segment_each_way() {
             stream.read_exact(&mut [0; 4]).await.unwrap();
         };
         exchange().await;
-        sleep(Duration::from_secs(1)).await;
+        // Until the addresses have been announced for the last time.
+        sleep(Duration::from_secs(5)).await;
         let before = pair.wire.carried();
         for _ in 0..100 {
             exchange().await;

@@ -17,7 +17,7 @@ use crate::udp::udp_frame;
 
 const LEASED: [u8; 4] = [10, 0, 0, 50];
 
-fn by_dhcp() -> AddressConfig {
+pub(crate) fn by_dhcp() -> AddressConfig {
     AddressConfig {
         ipv4: Ipv4Config::Dhcp,
         ipv6: Ipv6Config::Off,
@@ -26,13 +26,13 @@ fn by_dhcp() -> AddressConfig {
 
 /// What the server saw, and what it does about it.
 #[derive(Default)]
-struct Server {
+pub(crate) struct Server {
     seen: Vec<DhcpMessageType>,
-    is_silent: bool,
-    lease: Option<[u8; 4]>,
+    pub(crate) is_silent: bool,
+    pub(crate) lease: Option<[u8; 4]>,
 }
 
-fn serve(raw: End, server: Rc<RefCell<Server>>) -> JoinHandle<()> {
+pub(crate) fn serve(raw: End, server: Rc<RefCell<Server>>) -> JoinHandle<()> {
     spawn(async move {
         loop {
             let frame = raw.next().await;
@@ -43,7 +43,7 @@ fn serve(raw: End, server: Rc<RefCell<Server>>) -> JoinHandle<()> {
     })
 }
 
-fn answer(raw: &End, frame: &[u8], server: &RefCell<Server>) -> Option<Vec<u8>> {
+pub(crate) fn answer(raw: &End, frame: &[u8], server: &RefCell<Server>) -> Option<Vec<u8>> {
     let ethernet = EthernetFrame::new_checked(frame).ok()?;
     if ethernet.ethertype() != EthernetProtocol::Ipv4 {
         return None;

@@ -1,9 +1,11 @@
 //! The network stack on the host: stacks joined by wires in memory, in virtual time.
 
+mod announcements;
 mod cost;
 mod dhcp;
 mod dns;
 mod hostile;
+mod hotplug;
 mod ipv6;
 mod lifecycle;
 mod loss;

@@ -180,6 +180,12 @@ pub(crate) struct Wire {
 #[derive(Default)]
 struct Link {
     is_up: bool,
+    epoch: u64,
+    /// The device at the first end was taken away.
+    is_absent: bool,
+    /// What the host says about the device at the first end, where a test changes it.
+    mac: Option<[u8; 6]>,
+    assigned: Option<&'static str>,
     watchers: Vec<Waker>,
 }
 
@@ -190,12 +196,13 @@ impl Wire {
             lanes: [Lane::new(0x1234_5678), Lane::new(0x9abc_def0)],
             link: Rc::new(RefCell::new(Link {
                 is_up: true,
-                watchers: Vec::new(),
+                ..Link::default()
             })),
         };
         let end = |own: usize, mac: u8| End {
             name: format!("wire{own}"),
             mac: [0x02, 0, 0, 0, 0, mac],
+            is_first: own == 0,
             incoming: wire.lanes[1 - own].clone(),
             outgoing: wire.lanes[own].clone(),
             link: wire.link.clone(),
@@ -229,8 +236,35 @@ impl Wire {
     }
 
     pub(crate) fn set_link(&self, is_up: bool) {
+        self.change_link(|link| link.is_up = is_up);
+    }
+
+    /// The link goes down and comes up again before anybody can look.
+    pub(crate) fn interrupt_link(&self) {
+        self.change_link(|link| link.epoch += 1);
+    }
+
+    /// Takes the device at the first end away. What is sent there is lost.
+    pub(crate) fn take_away(&self) {
+        self.change_link(|link| link.is_absent = true);
+    }
+
+    /// Gives it back, with this Ethernet address.
+    pub(crate) fn give_back(&self, mac: [u8; 6]) {
+        self.change_link(|link| {
+            link.is_absent = false;
+            link.mac = Some(mac);
+        });
+    }
+
+    /// Has the host assign another address to the device at the first end.
+    pub(crate) fn assign(&self, address: &'static str) {
+        self.change_link(|link| link.assigned = Some(address));
+    }
+
+    fn change_link(&self, change: impl FnOnce(&mut Link)) {
         let mut link = self.link.borrow_mut();
-        link.is_up = is_up;
+        change(&mut link);
         for watcher in link.watchers.drain(..) {
             watcher.wake();
         }
@@ -251,6 +285,7 @@ impl Wire {
 pub(crate) struct End {
     name: String,
     pub(crate) mac: [u8; 6],
+    is_first: bool,
     incoming: Rc<RefCell<Lane>>,
     outgoing: Rc<RefCell<Lane>>,
     link: Rc<RefCell<Link>>,
@@ -290,8 +325,21 @@ impl NetworkDevice for End {
         &self.name
     }
 
+    fn is_present(&self) -> bool {
+        !(self.is_first && self.link.borrow().is_absent)
+    }
+
     fn mac(&self) -> [u8; 6] {
-        self.mac
+        let told = self.link.borrow().mac.filter(|_| self.is_first);
+        told.unwrap_or(self.mac)
+    }
+
+    fn assigned_address(&self) -> Option<&str> {
+        self.link.borrow().assigned.filter(|_| self.is_first)
+    }
+
+    fn link_epoch(&self) -> u64 {
+        self.link.borrow().epoch
     }
 
     fn mtu(&self) -> usize {
@@ -307,7 +355,7 @@ impl NetworkDevice for End {
     }
 
     fn link_is_up(&self) -> bool {
-        self.link.borrow().is_up
+        self.link.borrow().is_up && self.is_present()
     }
 
     fn receive(&mut self, frame: &mut Vec<u8>) -> bool {
@@ -321,7 +369,7 @@ impl NetworkDevice for End {
     }
 
     fn transmit(&mut self, frame: &[u8], completion: Completion) -> Result<(), QueueFull> {
-        if !self.link_is_up() {
+        if !self.link_is_up() || self.link.borrow().is_absent {
             return Ok(());
         }
         let mut outgoing = self.outgoing.borrow_mut();
@@ -544,4 +592,37 @@ pub(crate) fn pattern(stream: u64, length: usize) -> Vec<u8> {
             (state >> 24) as u8
         })
         .collect()
+}
+
+thread_local! {
+    static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+struct Capture;
+
+impl log::Log for Capture {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let line = format!("{} {}", record.level(), record.args());
+        LINES.with_borrow_mut(|lines| lines.push(line));
+    }
+
+    fn flush(&self) {}
+}
+
+/// Keeps what this test's thread logs, at level warn and above.
+pub(crate) fn capture_log() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        log::set_logger(&Capture).expect("no other logger");
+        log::set_max_level(log::LevelFilter::Warn);
+    });
+}
+
+/// What was logged since [`capture_log`].
+pub(crate) fn log_lines() -> Vec<String> {
+    LINES.with_borrow(Vec::clone)
 }
