@@ -18,6 +18,7 @@ use xen_proto::xenbus::{self, Action, Follower, Frontend, Observation, Phase, St
 use xen_proto::xenstore::{Store, StoreError, join};
 
 use crate::connection::{Connection, Memory};
+use crate::settings;
 use crate::shared::Shared;
 
 /// How long a connection may take before it is reported that there is none.
@@ -114,11 +115,14 @@ impl<H: Hypervisor> Control<H> {
         }
     }
 
-    /// Connects, follows the backend, and connects again whenever that is possible. Ends only
-    /// when xenstored breaks its protocol; an existing connection then goes on working.
+    /// Connects, follows the backend, and connects again whenever that is possible. Ends when the
+    /// device was dropped, with everything given back; or when xenstored breaks its protocol: an
+    /// existing connection then goes on working.
     pub async fn run(mut self) {
         loop {
-            let Err(error) = self.follow().await;
+            let Err(error) = self.follow().await else {
+                return;
+            };
             self.log_problem(format_args!("{error}"));
             if matches!(error, StoreError::Broken(_)) {
                 return;
@@ -128,11 +132,18 @@ impl<H: Hypervisor> Control<H> {
         }
     }
 
-    async fn follow(&mut self) -> Result<core::convert::Infallible, StoreError> {
+    /// Ends in order when the device was dropped.
+    async fn follow(&mut self) -> Result<(), StoreError> {
         let mut follower = self.nodes.follow().await?;
         loop {
             let seen = follower.observe().await?;
             self.shared.borrow_mut().backend = seen.backend;
+            if !seen.present {
+                self.shared.borrow_mut().set_present(false);
+            }
+            if self.shared.borrow().is_abandoned() {
+                return self.leave(&seen).await;
+            }
             let action = self.next_action(&seen, &follower);
             if action == Action::Wait {
                 self.let_rest();
@@ -179,7 +190,7 @@ impl<H: Hypervisor> Control<H> {
                 if self.pace.report_at.is_none() {
                     self.pace.awaited(self.hypervisor.now());
                 }
-                let state = self.identify().await?;
+                let state = self.identify(follower).await?;
                 // The toolstack says so of a device that is new.
                 if state == State::Initialising {
                     self.shared.borrow_mut().frontend = state;
@@ -205,18 +216,29 @@ impl<H: Hypervisor> Control<H> {
         Ok(())
     }
 
-    /// The address is known before there is a backend, so that an interface can be set up.
+    /// The addresses are known before there is a backend, so that an interface can be set up.
     /// Returns what state the store says we are in.
-    async fn identify(&self) -> Result<State, StoreError> {
+    async fn identify(&self, follower: &Follower<H>) -> Result<State, StoreError> {
+        let store = self.nodes.store();
         let node = self.nodes.node("mac");
-        let (text, state) = join(
-            publish::read_if_there(self.nodes.store(), &node),
+        let assigned_node = follower.backend_node("ip");
+        let ((mac, assigned), state) = join(
+            join(publish::read_if_there(store, &node), async {
+                match &assigned_node {
+                    Some(node) => publish::read_if_there(store, node).await,
+                    None => Ok(None),
+                }
+            }),
             self.nodes.state(),
         )
         .await;
-        // A bad one is reported when it comes to connecting.
-        if let Ok(mac) = crate::settings::parse_mac(text?.as_deref()) {
-            self.shared.borrow_mut().identify(mac);
+        let (mac, assigned) = (mac?, assigned?);
+        let mut shared = self.shared.borrow_mut();
+        shared.set_present(true);
+        // Bad ones are reported when it comes to connecting.
+        if let Ok(mac) = settings::parse_mac(mac.as_deref()) {
+            let assigned = settings::parse_assigned(assigned.as_deref());
+            shared.identify(mac, assigned.unwrap_or(None));
         }
         state
     }
@@ -240,6 +262,17 @@ impl<H: Hypervisor> Control<H> {
             self.memory = Some(connection.into_memory());
         }
         self.backend = None;
+        Ok(())
+    }
+
+    /// The device was dropped: gives everything back.
+    async fn leave(&mut self, seen: &Observation) -> Result<(), StoreError> {
+        if seen.present && self.frontend.phase() != Phase::Absent {
+            self.close().await?;
+        }
+        self.take_down();
+        self.retired = None;
+        self.memory = None;
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use core::task::{Context, Poll};
 
 use xen_proto::hypervisor::Hypervisor;
 
-use crate::settings::{DEFAULT_MTU, Settings};
+use crate::settings::DEFAULT_MTU;
 use crate::shared::{Link, Shared};
 use crate::statistics::Statistics;
 use crate::transmit::Outcome;
@@ -68,12 +68,13 @@ impl core::error::Error for QueueFull {}
 
 /// One network interface, as the network stack sees it.
 ///
-/// It exists whether or not there is a backend; while there is none the link is down.
+/// It exists whether or not there is a backend; while there is none the link is down. Dropping it
+/// ends the connection and the [`Control`](crate::Control).
 pub struct Device<H: Hypervisor> {
     shared: Rc<RefCell<Shared<H>>>,
     name: String,
-    /// What the host said last, as far as this side has been told.
-    settings: Option<Rc<Settings>>,
+    /// What the host assigned last, as far as this side has been told.
+    assigned_address: Option<Rc<str>>,
 }
 
 impl<H: Hypervisor> Device<H> {
@@ -82,7 +83,7 @@ impl<H: Hypervisor> Device<H> {
         Self {
             shared,
             name,
-            settings: None,
+            assigned_address: None,
         }
     }
 
@@ -91,9 +92,18 @@ impl<H: Hypervisor> Device<H> {
         &self.name
     }
 
-    /// Waits until the Ethernet address is known, which does not take a backend.
-    pub async fn identified(&self) {
-        poll_fn(|context| self.shared.borrow_mut().poll_identity(context)).await;
+    /// Waits until the Ethernet address and [the host's](Self::assigned_address) are known, which
+    /// does not take a backend. False when the device is not there, in which case it may come.
+    pub async fn identified(&mut self) -> bool {
+        let is_there = poll_fn(|context| self.shared.borrow_mut().poll_identity(context)).await;
+        self.assigned_address = self.shared.borrow().assigned_address.clone();
+        is_there
+    }
+
+    /// Whether the device is there. When it was taken away its link is down, and everything that
+    /// it took is given back; it may come back, as another one.
+    pub fn is_present(&self) -> bool {
+        self.shared.borrow().is_present()
     }
 
     /// The Ethernet address; all zero until it is [known](Self::identified). Changes only
@@ -137,11 +147,16 @@ impl<H: Hypervisor> Device<H> {
         matches!(self.shared.borrow().link, Link::Up(_))
     }
 
+    /// How often the link came up so far: an interruption may be over before anybody looks.
+    pub fn connections(&self) -> u32 {
+        self.shared.borrow().counters.connections
+    }
+
     /// The address that the host assigned (xl's `vif = ['ip=...']`), as it is written there:
     /// not checked, perhaps several with spaces between them. Changes within
     /// [`poll_event`](Self::poll_event), and is known when that has shown the link to be up.
     pub fn assigned_address(&self) -> Option<&str> {
-        self.settings.as_ref()?.assigned_address.as_deref()
+        self.assigned_address.as_deref()
     }
 
     /// Takes the next received frame, starting with its Ethernet header, replacing what
@@ -196,7 +211,8 @@ impl<H: Hypervisor> Device<H> {
     }
 
     /// Ready when something may have changed since the last call: a frame arrived, a frame
-    /// that was refused fits now, the link went up or down, the settings changed. Otherwise
+    /// that was refused fits now, the device came or went, its link went up or
+    /// down, the settings changed. Otherwise
     /// wakes the task when it does. One task at a time.
     ///
     /// Frames that wait to be taken make it ready at once.
@@ -204,7 +220,7 @@ impl<H: Hypervisor> Device<H> {
         let shared = &mut *self.shared.borrow_mut();
         let change = shared.poll_change(context);
         if change.is_ready() {
-            self.settings = shared.settings.clone();
+            self.assigned_address = shared.assigned_address.clone();
             return Poll::Ready(());
         }
         let Link::Up(connection) = &mut shared.link else {
@@ -253,5 +269,11 @@ impl<H: Hypervisor> Device<H> {
             statistics.receive_pages,
             statistics.transmit_pages,
         )
+    }
+}
+
+impl<H: Hypervisor> Drop for Device<H> {
+    fn drop(&mut self) {
+        self.shared.borrow_mut().abandon();
     }
 }

@@ -10,6 +10,9 @@
 //! in the log, a counter; the control task then asks it for a new connection, ever more rarely
 //! the more often this happens.
 //!
+//! A device may be taken away and given back at any time. While it is away everything is given
+//! back, and the same two halves serve the next one of its name. Dropping the [`Device`] ends both.
+//!
 //! # Long packets
 //! A frame of up to 64 KiB goes out as one packet, which the backend cuts into segments of TCP
 //! ([`Offload::Segments`]), over IPv4 and IPv6, where it offers to. In the other direction long

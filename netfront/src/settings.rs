@@ -132,13 +132,12 @@ impl Settings {
                 DEFAULT_MTU
             }
         };
-        let assigned_address = match nodes.ip.as_deref().map(str::trim) {
-            None | Some("") => None,
-            Some(text) if text.len() > MAXIMUM_ADDRESS_BYTES => {
-                complaints.push(Complaint::new("ip", text, "is longer than 256 bytes"));
+        let assigned_address = match parse_assigned(nodes.ip.as_deref()) {
+            Ok(address) => address.map(String::from),
+            Err(complaint) => {
+                complaints.push(complaint);
                 None
             }
-            Some(text) => Some(String::from(text)),
         };
         let settings = Self {
             mac,
@@ -244,6 +243,21 @@ pub(crate) fn parse_mac(text: Option<&str>) -> Result<[u8; 6], SettingsError> {
         return Err(SettingsError::MacNotUnicast(quoted(text)));
     }
     Ok(mac)
+}
+
+/// Understands the value of `ip`, as far as it is passed on: nothing, or a text that is not too
+/// long.
+///
+/// # Errors
+/// [`Complaint`] about one that is.
+pub(crate) fn parse_assigned(text: Option<&str>) -> Result<Option<&str>, Complaint> {
+    match text.map(str::trim) {
+        None | Some("") => Ok(None),
+        Some(text) if text.len() > MAXIMUM_ADDRESS_BYTES => {
+            Err(Complaint::new("ip", text, "is longer than 256 bytes"))
+        }
+        Some(text) => Ok(Some(text)),
+    }
 }
 
 fn parse_mtu(text: &str) -> Result<usize, Complaint> {

@@ -20,8 +20,14 @@ pub(crate) struct Shared<H: Hypervisor> {
     /// What to call the interface in messages.
     pub(crate) name: String,
     pub(crate) link: Link<H>,
+    /// Whether the device is in xenstore; unknown before anybody looked.
+    presence: Option<bool>,
+    /// Nobody moves frames any more.
+    is_abandoned: bool,
     /// The Ethernet address, once it is known.
     pub(crate) mac: Option<[u8; 6]>,
+    /// The address that the host assigned, as it is written there.
+    pub(crate) assigned_address: Option<Rc<str>>,
     /// What was negotiated last; survives the connection.
     pub(crate) settings: Option<Rc<Settings>>,
     pub(crate) counters: Counters,
@@ -56,7 +62,10 @@ impl<H: Hypervisor> Shared<H> {
         Self {
             name,
             link: Link::Down,
+            presence: None,
+            is_abandoned: false,
             mac: None,
+            assigned_address: None,
             settings: None,
             counters: Counters::default(),
             frontend: State::Initialising,
@@ -70,10 +79,40 @@ impl<H: Hypervisor> Shared<H> {
         }
     }
 
-    /// The Ethernet address is known.
-    pub(crate) fn identify(&mut self, mac: [u8; 6]) {
-        if self.mac != Some(mac) {
+    /// Somebody looked whether the device is there. One that was taken away leaves nothing that
+    /// would hold for the next one of its name.
+    pub(crate) fn set_present(&mut self, is_present: bool) {
+        if self.presence.replace(is_present) == Some(is_present) {
+            return;
+        }
+        if !is_present {
+            self.mac = None;
+            self.settings = None;
+            self.assigned_address = None;
+        }
+        self.tell_device();
+        wake(&mut self.identity);
+    }
+
+    pub(crate) fn is_present(&self) -> bool {
+        self.presence != Some(false)
+    }
+
+    /// The device is dropped: nobody needs a connection any more.
+    pub(crate) fn abandon(&mut self) {
+        self.is_abandoned = true;
+        wake(&mut self.control);
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.is_abandoned
+    }
+
+    /// The Ethernet address is known, and what the host assigned.
+    pub(crate) fn identify(&mut self, mac: [u8; 6], assigned_address: Option<&str>) {
+        if self.mac != Some(mac) || self.assigned_address.as_deref() != assigned_address {
             self.mac = Some(mac);
+            self.assigned_address = assigned_address.map(Rc::from);
             self.tell_device();
         }
         wake(&mut self.identity);
@@ -81,7 +120,7 @@ impl<H: Hypervisor> Shared<H> {
 
     /// The host's settings are known.
     pub(crate) fn settle(&mut self, settings: Rc<Settings>) {
-        self.identify(settings.mac);
+        self.identify(settings.mac, settings.assigned_address.as_deref());
         self.settings = Some(settings);
         self.tell_device();
     }
@@ -176,24 +215,24 @@ impl<H: Hypervisor> Shared<H> {
         }
     }
 
-    /// Ready while the connection is broken, or has grown and nobody sees to it that it
-    /// [rests](Self::rest) in time.
+    /// Ready while the device is dropped or the connection is broken, or has grown and nobody
+    /// sees to it that it [rests](Self::rest) in time.
     pub(crate) fn poll_control(&mut self, context: &Context<'_>) -> Poll<()> {
         note(&mut self.control, context);
-        if self.is_broken() || (!self.rests && self.has_grown()) {
+        if self.is_abandoned || self.is_broken() || (!self.rests && self.has_grown()) {
             Poll::Ready(())
         } else {
             Poll::Pending
         }
     }
 
-    /// Ready once the Ethernet address is known.
-    pub(crate) fn poll_identity(&mut self, context: &Context<'_>) -> Poll<()> {
+    /// Ready once the Ethernet address is known, with true, or known not to be there.
+    pub(crate) fn poll_identity(&mut self, context: &Context<'_>) -> Poll<bool> {
         note(&mut self.identity, context);
-        if self.mac.is_some() {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
+        match (self.presence, self.mac) {
+            (Some(false), _) => Poll::Ready(false),
+            (Some(true), Some(_)) => Poll::Ready(true),
+            _ => Poll::Pending,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Network interfaces: from a device to the stack, with the addresses it shall have.
 
 use alloc::boxed::Box;
+use alloc::string::String;
 
 use rekernel_core::config::Settings;
 use rekernel_core::net::Stack;
@@ -14,35 +15,36 @@ pub(crate) fn limit_buffers() {
     Stack::current().set_buffer_limit(heap::information().total / 2);
 }
 
-/// Takes the devices of a machine, in order.
-pub(crate) struct Interfaces<'a> {
-    settings: &'a Settings,
-    added: usize,
+/// Takes the devices of a machine, at its start and later.
+#[derive(Clone, Copy)]
+pub(crate) struct Interfaces {
+    settings: &'static Settings,
 }
 
-impl<'a> Interfaces<'a> {
+impl Interfaces {
     /// Prepares the stack of the running runtime.
-    pub(crate) fn new(settings: &'a Settings) -> Self {
+    pub(crate) fn new(settings: &'static Settings) -> Self {
         limit_buffers();
-        Self { settings, added: 0 }
+        Stack::current().set_dns_servers(settings.dns.clone());
+        Self { settings }
     }
 
-    /// Hands a device to the stack of the running runtime.
-    pub(crate) fn add(&mut self, device: Box<dyn NetworkDevice>) {
-        let (config, complaints) = self
-            .settings
-            .address_config(self.added, device.assigned_address());
-        for complaint in complaints {
-            log::error!("{}: assigned by the host: {complaint}", device.name());
-        }
-        Stack::current().add_interface(device, config);
-        self.added += 1;
+    /// Hands a device to the stack of the running runtime, as the interface with this number,
+    /// which no other has at the time. The command line calls it `net<number>`.
+    pub(crate) fn add(self, number: usize, device: Box<dyn NetworkDevice>) {
+        let name = String::from(device.name());
+        let configure = move |assigned: Option<&str>| {
+            let (config, complaints) = self.settings.address_config(number, assigned);
+            for complaint in complaints {
+                log::error!("{name}: assigned by the host: {complaint}");
+            }
+            config
+        };
+        Stack::current().add_numbered_interface(number, device, configure);
     }
 
-    /// Says what is not there, once all devices were added.
-    pub(crate) fn finish(self) {
-        let stack = Stack::current();
-        stack.report_missing_interfaces(self.settings);
-        stack.set_dns_servers(self.settings.dns.clone());
+    /// Says what is not there, once all devices that the machine started with were added.
+    pub(crate) fn report_missing(self) {
+        Stack::current().report_missing_interfaces(self.settings);
     }
 }

@@ -87,10 +87,10 @@ fn introduce(machine: &dyn Machine, boot: &BootInfo, complaints: &[Complaint]) {
 }
 
 async fn start_network(settings: &'static Settings) {
-    let mut interfaces = Interfaces::new(settings);
+    let interfaces = Interfaces::new(settings);
     match xen_guest::running() {
-        Some(guest) => guest.start_network(&mut interfaces).await,
-        None => pc::start_network(settings, &mut interfaces),
+        Some(guest) => guest.start_network(interfaces).await,
+        None => pc::start_network(settings, interfaces),
     }
-    interfaces.finish();
+    interfaces.report_missing();
 }

@@ -30,7 +30,7 @@ use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use picoserve::time::Duration;
 use picoserve::{Config, Router, Server, Timeouts};
-use rekernel::net::{BindError, TcpListener, TcpStream, first_address};
+use rekernel::net::{BindError, TcpListener, TcpStream, first_address, watch_interfaces};
 
 use crate::content::Pattern;
 use crate::service::Service;
@@ -63,11 +63,15 @@ fn port() -> u16 {
     })
 }
 
-/// Says where the server can be reached, once it can.
+/// Says where the server can be reached, once it can: a guest may get its network device later.
 async fn announce(port: u16) {
-    let Some(address) = first_address().await else {
-        log::warn!("no network device: nobody can reach this server");
-        return;
+    let mut watch = watch_interfaces();
+    let address = loop {
+        match first_address().await {
+            Some(address) => break address,
+            None => log::warn!("no network device: nobody can reach this server yet"),
+        }
+        watch.changed().await;
     };
     // Without the default port, as browsers show it.
     let authority = match (address, port) {

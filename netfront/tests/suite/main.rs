@@ -3,6 +3,7 @@
 mod checksums;
 mod connecting;
 mod hostile;
+mod hotplug;
 mod reconnecting;
 mod resources;
 mod segmentation;

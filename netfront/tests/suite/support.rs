@@ -1,6 +1,7 @@
 //! One guest, one interface, one backend, and what the log said.
 
 use std::cell::RefCell;
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -101,6 +102,18 @@ impl Lab {
 
     pub(crate) fn wakes(&self) -> u64 {
         self.waker.wakes.load(Ordering::Relaxed)
+    }
+
+    /// Drops the device, as the network stack does with one that was taken away.
+    pub(crate) fn drop_device(self) -> (TestBed, FakeBackend) {
+        (self.bed, self.backend)
+    }
+
+    /// Whether [`Device::identified`] is ready, and with what.
+    pub(crate) fn poll_identified(&mut self) -> Poll<bool> {
+        let waker = Waker::from(self.waker.clone());
+        let identified = std::pin::pin!(self.device.identified());
+        identified.poll(&mut Context::from_waker(&waker))
     }
 
     pub(crate) fn receive(&mut self) -> Option<Vec<u8>> {

@@ -51,7 +51,7 @@ use crate::network::Interfaces;
 use crate::{buffers, dma, entropy};
 
 /// Starts every network interface, and what a clock that had to be measured still needs.
-pub(crate) fn start_network(settings: &Settings, interfaces: &mut Interfaces<'_>) {
+pub(crate) fn start_network(settings: &Settings, interfaces: Interfaces) {
     virtio::start_network(settings, interfaces);
     if let Some(clock) = CLOCK.get() {
         spawn(clock.refine());

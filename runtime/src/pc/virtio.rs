@@ -13,7 +13,7 @@ use super::{FIRST_SIGNAL_VECTOR, LOCAL_APIC, SIGNALS, virtio_mmio};
 use crate::network::Interfaces;
 
 /// Starts every network device there is, in the order the machine lists them.
-pub(crate) fn start_network(settings: &Settings, interfaces: &mut Interfaces<'_>) {
+pub(crate) fn start_network(settings: &Settings, interfaces: Interfaces) {
     let mut slots = Slots { used: 0 };
     pci::for_each_network_device(|device| {
         let Some(slot) = slots.next() else {
@@ -52,11 +52,11 @@ fn start(
     slot: Slot,
     transport: SomeTransport<'static>,
     messages: Option<&Messages>,
-    interfaces: &mut Interfaces<'_>,
+    interfaces: Interfaces,
 ) {
     let name = format!("virtio{}", slot.number);
     match VirtioNet::start(name, transport, messages, slot.signals) {
-        Ok(device) => interfaces.add(Box::new(device)),
+        Ok(device) => interfaces.add(slot.number, Box::new(device)),
         Err(error) => log::error!("virtio{}: {error}", slot.number),
     }
 }

@@ -8,6 +8,7 @@ mod balloon;
 #[expect(unsafe_code, reason = "starts the Xen interface")]
 mod bring_up;
 mod vif;
+mod vifs;
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -17,18 +18,16 @@ use core::future::Future;
 use core::pin::Pin;
 use core::time::Duration;
 
-use netfront::NetFront;
 use pvh_boot::interrupts;
 use rekernel_core::executor::spawn;
 use rekernel_core::platform::{NoEntropy, Platform};
-use rekernel_core::time::{Instant, sleep_until, timeout};
+use rekernel_core::time::{Instant, sleep_until};
 use spin::Once;
 use xen::control::{ShutdownRequest, shutdown_request};
 use xen::{Detected, Hypervisor, Timers};
-use xen_proto::xenstore::{join, join_all};
 
 pub(crate) use self::bring_up::absent_at_start;
-use self::vif::Vif;
+use self::vifs::Vifs;
 use crate::counter::Counter;
 use crate::heap::{AbsentRam, SharedPages};
 use crate::machine::{Machine, MachineActivity};
@@ -38,9 +37,6 @@ use crate::{buffers, console, entropy};
 type Store = xen_proto::xenstore::Store<Hypervisor>;
 
 static GUEST: Once<Guest> = Once::new();
-
-/// How long a new interface may take to tell its Ethernet address, which xenstore has.
-const IDENTIFICATION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The guest's side of Xen.
 pub(crate) struct Guest {
@@ -82,7 +78,7 @@ pub(crate) fn running() -> Option<&'static Guest> {
 
 impl Guest {
     /// Connects to xenstore, obeys the toolstack from now on, and starts all interfaces.
-    pub(crate) async fn start_network(&self, interfaces: &mut Interfaces<'_>) {
+    pub(crate) async fn start_network(&self, interfaces: Interfaces) {
         let hypervisor = self.machine.hypervisor();
         let (ring, port) = match self.machine.store_connection() {
             Ok(connection) => connection,
@@ -94,56 +90,13 @@ impl Guest {
         log::debug!("asking xenstore");
         let store = Store::new(hypervisor, ring, port);
         spawn(drive_store(store.clone()));
-        match netfront::list_vifs(&store).await {
-            Ok(handles) => {
-                // All at a time, and added in the order of their handles.
-                let vifs = handles
-                    .into_iter()
-                    .map(|handle| start_vif(hypervisor, &store, handle));
-                for vif in join_all(vifs).await.into_iter().flatten() {
-                    interfaces.add(Box::new(vif));
-                }
-            }
-            Err(error) => log::error!("cannot list network interfaces: {error}"),
-        }
-        // After the interfaces have asked, which somebody waits for.
+        let vifs = Vifs::new(hypervisor, store.clone(), interfaces);
+        vifs.start_all().await;
+        // From here on nobody waits for what is asked.
+        spawn(vifs.follow());
         spawn(balloon::follow(self.machine, store.clone()));
         spawn(obey_toolstack(store));
     }
-}
-
-/// Starts the interface with this handle, which goes on to connect by itself. Returns once its
-/// Ethernet address is known; `None` if that never happens.
-async fn start_vif(hypervisor: Hypervisor, store: &Store, handle: u32) -> Option<Vif> {
-    let (device, control) = NetFront::new(hypervisor, store.clone(), handle);
-    spawn(control.run());
-    let (identified, assigned_address) = join(
-        timeout(IDENTIFICATION_TIMEOUT, device.identified()),
-        assigned_address(store, handle),
-    )
-    .await;
-    if identified.is_err() {
-        log::error!(
-            "{}: the host names no Ethernet address; left out",
-            device.name()
-        );
-        return None;
-    }
-    log::debug!("{}: identified", device.name());
-    Some(Vif {
-        device,
-        assigned_address,
-    })
-}
-
-/// The address of `vif = ['ip=...']`. Read here because the stack wants to know it before the
-/// backend has connected.
-async fn assigned_address(store: &Store, handle: u32) -> Option<String> {
-    let backend = store
-        .read(&format!("device/vif/{handle}/backend"))
-        .await
-        .ok()?;
-    store.read(&format!("{backend}/ip")).await.ok()
 }
 
 async fn drive_store(store: Store) {

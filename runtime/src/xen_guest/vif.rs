@@ -1,6 +1,5 @@
 //! netfront's device as the network stack wants it.
 
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::task::{Context, Poll};
 
@@ -10,15 +9,18 @@ use rekernel_core::net::device::{
 };
 use xen::Hypervisor;
 
-/// One virtual interface, and the address the host gave it in xenstore.
+/// One virtual interface.
 pub(super) struct Vif {
     pub(super) device: netfront::Device<Hypervisor>,
-    pub(super) assigned_address: Option<String>,
 }
 
 impl NetworkDevice for Vif {
     fn name(&self) -> &str {
         self.device.name()
+    }
+
+    fn is_present(&self) -> bool {
+        self.device.is_present()
     }
 
     fn mac(&self) -> [u8; 6] {
@@ -50,8 +52,12 @@ impl NetworkDevice for Vif {
         self.device.link_is_up()
     }
 
+    fn link_epoch(&self) -> u64 {
+        self.device.connections().into()
+    }
+
     fn assigned_address(&self) -> Option<&str> {
-        self.assigned_address.as_deref()
+        self.device.assigned_address()
     }
 
     fn receive(&mut self, frame: &mut Vec<u8>) -> bool {
