@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lab::Release;
 
+use crate::image::ImageArguments;
 use crate::qemu::Machine;
 
 /// Parses the command line; ends the process with a help text where it is wrong.
@@ -44,6 +45,9 @@ pub enum Command {
     /// Build a guest: a bootable ELF for `xl create` and `qemu -kernel`
     #[command(after_help = BUILD_EXAMPLES)]
     Build(BuildArguments),
+    /// Make a disk image that boots a guest with BIOS or UEFI: on Xen as HVM, in clouds, under QEMU
+    #[command(after_help = IMAGE_EXAMPLES)]
+    Image(ImageArguments),
 }
 
 const RUN_EXAMPLES: &str = "\
@@ -65,6 +69,14 @@ Examples:
 
 Leaves NAME (stripped, boot this one) and NAME.debug (with symbols, for backtraces and gdb)
 in the `rekernel` folder of cargo's target directory.";
+
+const IMAGE_EXAMPLES: &str = "\
+Examples:
+  cargo rekernel image http
+  cargo rekernel image http --format vhd --format qcow2 --append ip=10.0.0.5/24 --append gw=10.0.0.1
+  cargo rekernel image --elf target/rekernel/http --output /tmp
+
+The command line can be changed later: it is in grub/grub.cfg of the image's one partition.";
 
 /// Which crate is the guest.
 #[derive(Args, Clone, Debug, Default)]

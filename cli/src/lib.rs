@@ -3,7 +3,7 @@
 //! The order of a run is the order of the modules: [`arguments`] says what is wanted,
 //! [`package`] finds the crate, [`build`] makes the bootable ELF, [`qemu`] or [`xen`]
 //! boots it, [`console`] understands what the guest prints, and [`crash`] turns the
-//! addresses of a crash into functions and lines with [`symbolize`].
+//! addresses of a crash into functions and lines with [`symbolize`]. [`image`] makes disks.
 //!
 //! `xtask` boots its test guests through the same modules, so that what is tested is
 //! what users run.
@@ -14,6 +14,7 @@ pub mod arguments;
 pub mod build;
 pub mod console;
 pub mod crash;
+pub mod image;
 pub mod interrupt;
 pub mod package;
 pub mod ports;

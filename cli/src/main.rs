@@ -5,11 +5,12 @@
 use std::process::ExitCode;
 
 use cargo_rekernel::arguments::{self, Command};
-use cargo_rekernel::{build, progress, run};
+use cargo_rekernel::{build, image, progress, run};
 
 fn main() -> ExitCode {
     let outcome = match arguments::parse() {
         Command::Build(arguments) => build::command(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Image(arguments) => image::command(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Run(arguments) => run::command(&arguments),
     };
     outcome.unwrap_or_else(|error| {

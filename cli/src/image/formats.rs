@@ -1,11 +1,11 @@
 //! The disk in the formats that hosts take.
 
+use std::fs::{self, File};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use tempfile::NamedTempFile;
 
 use super::Format;
 use super::disk::Disk;
@@ -21,44 +21,36 @@ pub(super) fn ensure_tools(formats: &[Format]) -> Result<()> {
     Ok(())
 }
 
-/// Writes the disk as `path`. It is written beside it first: what is there is whole.
+/// Writes the disk as `path`. It is written in a folder beside it first: what is there is whole.
 pub(super) fn write(disk: &Disk, format: Format, path: &Path) -> Result<()> {
-    let cannot = || format!("{} cannot be written", path.display());
-    let mut file = temporary(path)?;
-    disk.write(file.as_file_mut()).with_context(cannot)?;
-    if format == Format::Vhd {
-        let footer = vhd::footer(disk.size(), disk.identity());
-        file.write_all(&footer).with_context(cannot)?;
-    }
-    if let Some(arguments) = conversion(format) {
-        let converted = temporary(path)?;
-        convert(file.path(), converted.path(), arguments).with_context(cannot)?;
-        file = converted;
-    }
-    if format == Format::Vmdk {
-        name_content(file.path(), disk.identity()).with_context(cannot)?;
-    }
-    let mut permissions = file
-        .as_file()
-        .metadata()
-        .with_context(cannot)?
-        .permissions();
-    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o644);
-    file.as_file()
-        .set_permissions(permissions)
-        .with_context(cannot)?;
-    file.persist(path).with_context(cannot)?;
-    Ok(())
-}
-
-/// An empty file in the folder of `path`, which goes away unless it is kept.
-fn temporary(path: &Path) -> Result<NamedTempFile> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    NamedTempFile::new_in(folder)
-        .with_context(|| format!("no file can be made in {}", folder.display()))
+    let workshop = tempfile::tempdir_in(folder)
+        .with_context(|| format!("no folder can be made in {}", folder.display()))?;
+    make(disk, format, workshop.path())
+        .and_then(|made| Ok(fs::rename(made, path)?))
+        .with_context(|| format!("{} cannot be written", path.display()))
+}
+
+fn make(disk: &Disk, format: Format, workshop: &Path) -> Result<PathBuf> {
+    // Some formats contain the name of their file.
+    let raw = workshop.join("disk");
+    let mut file = File::create(&raw)?;
+    disk.write(&mut file)?;
+    if format == Format::Vhd {
+        file.write_all(&vhd::footer(disk.size(), disk.identity()))?;
+    }
+    let Some(arguments) = conversion(format) else {
+        return Ok(raw);
+    };
+    let converted = workshop.join(format!("disk.{}", format.extension()));
+    convert(&raw, &converted, arguments)?;
+    if format == Format::Vmdk {
+        name_content(&converted, disk.identity())?;
+    }
+    Ok(converted)
 }
 
 /// How qemu-img is told to write a format; `None` where it is not needed.
@@ -90,7 +82,7 @@ fn convert(from: &Path, to: &Path, arguments: &[&str]) -> Result<()> {
 fn name_content(path: &Path, identity: u32) -> Result<()> {
     const MARK: &[u8] = b"\nCID=";
     const DIGITS: usize = 8;
-    let mut bytes = std::fs::read(path)?;
+    let mut bytes = fs::read(path)?;
     let start = bytes
         .windows(MARK.len())
         .position(|window| window == MARK)
@@ -100,6 +92,6 @@ fn name_content(path: &Path, identity: u32) -> Result<()> {
         .get_mut(start..start + DIGITS)
         .context("qemu-img wrote a VMDK with a short CID")?
         .copy_from_slice(format!("{identity:08x}").as_bytes());
-    std::fs::write(path, bytes)?;
+    fs::write(path, bytes)?;
     Ok(())
 }

@@ -43,22 +43,15 @@ fn geometry(size: u64) -> [u8; 4] {
         (16, 255)
     } else {
         // The first that leaves fewer than 1024 cylinders, and the last in any case.
-        let small = |per_track: u64| {
-            let heads = (sectors / per_track).div_ceil(1024).max(4);
-            (heads <= 16 && sectors / per_track < heads * 1024).then_some((heads, per_track))
-        };
-        small(17)
-            .or_else(|| small_with(sectors, 31))
+        let heads = (sectors / 17).div_ceil(1024).max(4);
+        [(heads, 17), (16, 31)]
+            .into_iter()
+            .find(|&(heads, per_track)| heads <= 16 && sectors / per_track < heads * 1024)
             .unwrap_or((16, 63))
     };
     let cylinders = sectors / per_track / heads;
     let [high, low] = u16::try_from(cylinders).unwrap_or(u16::MAX).to_be_bytes();
     [high, low, heads as u8, per_track as u8]
-}
-
-/// Sixteen heads, if that leaves fewer than 1024 cylinders.
-fn small_with(sectors: u64, per_track: u64) -> Option<(u64, u64)> {
-    (sectors / per_track < 16 * 1024).then_some((16, per_track))
 }
 
 #[cfg(test)]
@@ -77,10 +70,11 @@ mod tests {
         assert_eq!(footer[CHECKSUM..CHECKSUM + 4], (!sum).to_be_bytes());
     }
 
-    /// What qemu-img gives disks of these sizes.
+    /// What qemu-img gives disks of these sizes, where it does not round them up.
     #[test]
     fn geometries_are_those_of_the_specification() {
         assert_eq!(geometry(17 << 20), [0x02, 0x00, 4, 17]);
+        assert_eq!(geometry(300 << 20), [0x02, 0x61, 16, 63]);
         assert_eq!(geometry(1 << 30), [0x08, 0x20, 16, 63]);
         assert_eq!(geometry(u64::MAX), [0xff, 0xff, 16, 255]);
     }

@@ -69,11 +69,27 @@ pub enum Console {
     DebugPort,
 }
 
+/// Where the guest comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// An ELF, which QEMU loads itself.
+    Kernel(PathBuf),
+    /// A disk with a boot loader; what the guest writes to it is forgotten.
+    Disk {
+        /// The image.
+        image: PathBuf,
+        /// QEMU's name for its format.
+        format: &'static str,
+        /// UEFI firmware; QEMU's BIOS if there is none.
+        firmware: Option<PathBuf>,
+    },
+}
+
 /// A guest and the machine it gets.
 #[derive(Clone, Debug)]
 pub struct Configuration {
-    /// The guest's ELF.
-    pub kernel: PathBuf,
+    /// The guest.
+    pub source: Source,
     /// The machine.
     pub machine: Machine,
     /// What runs the instructions.
@@ -94,7 +110,7 @@ impl Configuration {
     /// A guest on a `q35` with 64 MiB and no network.
     pub fn new(kernel: &Path, accelerator: Accelerator) -> Self {
         Self {
-            kernel: kernel.to_owned(),
+            source: Source::Kernel(kernel.to_owned()),
             machine: Machine::Q35,
             accelerator,
             memory_mib: 64,
@@ -154,8 +170,30 @@ impl Configuration {
         if !self.append.is_empty() {
             add("-append", &self.append.join(" "));
         }
-        arguments.push("-kernel".into());
-        arguments.push(self.kernel.clone().into());
+        match &self.source {
+            Source::Kernel(kernel) => {
+                arguments.push("-kernel".into());
+                arguments.push(kernel.into());
+            }
+            Source::Disk {
+                image,
+                format,
+                firmware,
+            } => {
+                let mut drive = |options: String, file: &Path| {
+                    let mut value = OsString::from(options);
+                    value.push(file);
+                    arguments.extend(["-drive".into(), value]);
+                };
+                drive(format!("if=ide,snapshot=on,format={format},file="), image);
+                if let Some(firmware) = firmware {
+                    drive(
+                        "if=pflash,readonly=on,format=raw,file=".to_owned(),
+                        firmware,
+                    );
+                }
+            }
+        }
         arguments.extend(self.extra.iter().map(OsString::from));
         arguments
     }

@@ -11,7 +11,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 pub use accelerator::Accelerator;
-pub use command::{Configuration, Console, Link, Machine};
+pub use command::{Configuration, Console, Link, Machine, Source};
 pub use guest::{End, Line, Next, RunningGuest};
 
 use crate::progress::status;

@@ -7,6 +7,7 @@ mod cli;
 mod configuration;
 mod crashes;
 mod echo;
+mod image;
 mod instructions;
 mod interfaces;
 mod memory;
@@ -71,6 +72,7 @@ pub(crate) fn run(guests: &Guests, name: &str, summary: &mut Summary, measuremen
         crashes::TESTS,
         memory::TESTS,
         cli::TESTS,
+        image::TESTS,
         instructions::TESTS,
         interfaces::TESTS,
     ];
