@@ -45,7 +45,7 @@ pub enum Command {
     /// Build a guest: a bootable ELF for `xl create` and `qemu -kernel`
     #[command(after_help = BUILD_EXAMPLES)]
     Build(BuildArguments),
-    /// Make a disk image that boots a guest with BIOS or UEFI: on Xen as HVM, in clouds, under QEMU
+    /// Make a disk image that boots a guest with BIOS or UEFI
     #[command(after_help = IMAGE_EXAMPLES)]
     Image(ImageArguments),
 }
