@@ -1,0 +1,205 @@
+//! Network devices that are plugged and unplugged, and backends that die and return.
+
+use anyhow::{Context as _, Result, ensure};
+use lab::network;
+
+use crate::test::Extent;
+use crate::xen::{BOOT_LIMIT, Context, Guest, Test, Wish, XL_LIMIT, address};
+
+pub(super) const TESTS: &[Test] = &[
+    ("a guest without vif gets one later", first_interface),
+    (
+        "a vif is attached and detached, half of the times under traffic",
+        attach_and_detach,
+    ),
+    (
+        "a vif whose backend dies at any moment serves again",
+        backend_deaths,
+    ),
+    ("a rate-limited vif goes on without stalls", rate_limited),
+];
+
+/// What a test on each push has time for, and what a release is tested with.
+fn count(context: &Context, usual: u32, full: u32) -> u32 {
+    match context.extent {
+        Extent::Usual => usual,
+        Extent::Full => full,
+    }
+}
+
+/// Shell functions that the scripts of these tests have in common, for a guest's second
+/// interface at `$peer`.
+fn functions(guest: &Guest, peer: &str) -> String {
+    format!(
+        "name={name}; peer={peer}; id=$(xl domid $name)
+         fail() {{ echo \"$*\" >&2; exit 1; }}
+         # The page within so many seconds, or never.
+         serves() {{
+           until=$(($(date +%s) + $1))
+           until curl -sS -o /dev/null --max-time 2 http://$peer/ 2>/dev/null; do
+             [ $(date +%s) -lt $until ] || return 1
+             sleep 0.2
+           done
+         }}
+         # Heap in use, in KiB, as the guest's own page says.
+         heap() {{ curl -sS --max-time 10 http://{first}/ | sed -n 's/.*<th align=left>heap<td>//p'; }}
+         # One connection that is kept, and a request over it.
+         dial() {{ exec 3<>/dev/tcp/$peer/80; }}
+         ask() {{
+           printf 'HEAD / HTTP/1.1\\r\\nHost: guest\\r\\n\\r\\n' >&3
+           read -t 30 -r line <&3 || return 1
+           case $line in *' 200 '*) ;; *) return 1 ;; esac
+           while read -t 10 -r line <&3; do [ ${{#line}} -gt 1 ] || return 0; done
+           return 1
+         }}
+         trap 'kill $(jobs -p) 2>/dev/null' EXIT
+         ",
+        name = guest.name,
+        first = address(FIRST),
+    )
+}
+
+/// The last number of the first interface's address, and of the second's.
+const FIRST: u8 = 85;
+const SECOND: u8 = 86;
+
+/// The bridge that every interface joins.
+const BRIDGE: &str = network::BRIDGE;
+
+fn first_interface(context: &Context) -> Result<()> {
+    let wish = Wish {
+        interfaces: Vec::new(),
+        ..Wish::new("http", "life-no-vif", 84)
+    };
+    let guest = Guest::create(context, &wish)?;
+    guest.wait_for("no network device", BOOT_LIMIT)?;
+    let attach = format!("xl network-attach {} bridge={BRIDGE}", guest.name);
+    guest.explain(context.sh(&attach, XL_LIMIT))?;
+    guest.explain(guest.wait_for("rekernel: ready", XL_LIMIT))?;
+    let script = functions(&guest, &address(84)) + "serves 10 || fail 'no answer'";
+    guest.explain(context.sh(&script, XL_LIMIT))?;
+    Ok(())
+}
+
+/// A guest that keeps its first interface, and is to get and lose a second one.
+fn with_room_for_a_second<'a>(context: &'a Context, name: &str) -> Result<Guest<'a>> {
+    let mut wish = Wish::new("http", name, FIRST);
+    let (second, length) = (address(SECOND), network::PREFIX_LENGTH);
+    wish.append.push(format!("net1.ip={second}/{length}"));
+    Guest::serving(context, &wish)
+}
+
+/// Each time with another Ethernet address, so that nobody reaches the guest who did not hear
+/// it announced.
+fn attach_and_detach(context: &Context) -> Result<()> {
+    let cycles = count(context, 6, 1000);
+    let guest = with_room_for_a_second(context, "life-attach")?;
+    let script = functions(&guest, &address(SECOND))
+        + &format!(
+            "for cycle in $(seq {cycles}); do
+               mac=$(printf '00:16:3e:77:%02x:%02x' $((cycle / 256)) $((cycle % 256)))
+               xl network-attach $name bridge={BRIDGE} mac=$mac || fail \"attach $cycle\"
+               serves 20 || fail \"no answer in cycle $cycle\"
+               if [ $((cycle % 2)) = 0 ]; then
+                 curl -s -o /dev/null --max-time 30 http://$peer/bytes/400000000 &
+                 sleep 0.5
+               fi
+               xl network-detach $name 1 || fail \"detach $cycle\"
+               for try in $(seq 50); do
+                 [ -e /sys/class/net/vif$id.1 ] || break; sleep 0.2
+               done
+               [ ! -e /sys/class/net/vif$id.1 ] || fail \"cycle $cycle: vif$id.1 is still there\"
+               kill $(jobs -p) 2>/dev/null; wait 2>/dev/null
+               case $cycle in 2 | {cycles}) echo \"after $cycle: $(heap)\";; esac
+             done
+             xenstore-read /local/domain/$id/device/vif/1/mac 2>/dev/null && fail 'nodes are left'
+             # Without a pause, the first half of it.
+             for cycle in 1 2 3; do
+               xl network-attach $name bridge={BRIDGE}; xl network-detach $name 1
+             done
+             xl network-attach $name bridge={BRIDGE} && serves 20 || fail 'no answer at the end'
+             # A connection goes on over the next device of the same handle.
+             dial; ask || fail 'no answer over a new connection'
+             xl network-detach $name 1; xl network-attach $name bridge={BRIDGE}
+             serves 20 || fail 'no answer after the last attach'
+             ask || fail 'the connection is lost'",
+        );
+    let printed = guest.explain(context.sh(&script, (cycles + 8) * XL_LIMIT))?;
+    let lines: Vec<_> = printed.lines().collect();
+    context.measurements.note(
+        &format!("heap over {cycles} cycles of attach and detach"),
+        lines.join("; "),
+    );
+    let console = guest.console();
+    let said = console.matches("vif1: taken away").count();
+    ensure!(
+        said >= cycles as usize,
+        "vif1 was said to be taken away {said} times in {cycles} cycles"
+    );
+    Ok(())
+}
+
+/// Linux's netback is taken from its device and given it back, which removes and makes anew all
+/// that it had, as when a driver domain dies. The interface then joins the bridge by hand, as no
+/// hotplug script runs.
+fn backend_deaths(context: &Context) -> Result<()> {
+    let deaths = count(context, 4, 200);
+    let guest = Guest::serving(context, &Wish::new("http", "life-deaths", FIRST))?;
+    let script = functions(&guest, &address(FIRST))
+        + &format!(
+            "device=vif-$id-0; node=/local/domain/0/backend/vif/$id/0
+             driver=/sys/bus/xen-backend/drivers/vif
+             slowest=0
+             for death in $(seq {deaths}); do
+               curl -s -o /dev/null --max-time 60 http://$peer/bytes/400000000 &
+               dial; ask || fail \"no answer before death $death\"
+               sleep 0.$((RANDOM % 10))
+               echo $device > $driver/unbind || fail \"unbind $death\"
+               kill $(jobs -p) 2>/dev/null; wait 2>/dev/null
+               sleep 0.$((RANDOM % 10))
+               echo $device > $driver/bind || fail \"bind $death\"
+               for try in $(seq 50); do [ -e /sys/class/net/vif$id.0 ] && break; sleep 0.1; done
+               ip link set vif$id.0 master {BRIDGE} up || fail \"bridge $death\"
+               xenstore-write $node/hotplug-status connected
+               back=${{EPOCHREALTIME/./}}
+               serves 20 || fail \"no answer after death $death: $(xenstore-ls $node)\"
+               took=$(((${{EPOCHREALTIME/./}} - back) / 1000))
+               [ $took -gt $slowest ] && slowest=$took
+               ask || fail \"the connection is lost after death $death\"
+             done
+             echo $slowest"
+        );
+    let printed = guest.explain(context.sh(&script, (deaths + 2) * XL_LIMIT))?;
+    let slowest: u64 = printed.trim().parse().context(printed)?;
+    context.measurements.note(
+        &format!("slowest return of service in {deaths} deaths of a backend"),
+        format!("{slowest} ms"),
+    );
+    Ok(())
+}
+
+/// Linux's netback stops taking frames when the credit is used up; the guest has to wait for the
+/// event that tells of new credit, again and again.
+fn rate_limited(context: &Context) -> Result<()> {
+    const BYTES: u32 = 2_000_000;
+    let wish = Wish {
+        interfaces: vec![format!("bridge={BRIDGE},rate=4Mb/s")],
+        ..Wish::new("http", "life-rate", FIRST)
+    };
+    let guest = Guest::serving(context, &wish)?;
+    let script = functions(&guest, &address(FIRST))
+        + &format!(
+            "curl -sS -o /tmp/rate --max-time 60 -w '%{{time_total}}' http://$peer/bytes/{BYTES}
+             [ $(stat -c %s /tmp/rate) = {BYTES} ] || fail 'not all of it'; rm /tmp/rate"
+        );
+    let printed = guest.explain(context.sh(&script, 2 * XL_LIMIT))?;
+    let seconds: f64 = printed.trim().parse().context(printed)?;
+    let megabits = f64::from(BYTES) * 8.0 / 1e6 / seconds;
+    context.measurements.note(
+        "download over a vif limited to 4 Mb/s",
+        format!("{megabits:.1} Mb/s"),
+    );
+    // It is the limit that is tested, not something slower.
+    ensure!(megabits < 8.0, "{BYTES} bytes took only {seconds} s");
+    Ok(())
+}
