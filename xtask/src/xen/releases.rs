@@ -31,7 +31,7 @@ pub(super) fn boot(lab: &Prepared, measurements: &Measurements) -> Result<Dom0> 
 /// The release whose Xen each usual run has a look at, besides the machine's own.
 const OTHER: &str = "trixie";
 
-const LOOK: &str = "Debian trixie's Xen and dom0: http serves, xl shutdown is obeyed";
+const LOOK: &str = "Debian trixie's Xen and dom0: a guest answers and obeys";
 
 /// Boots a guest on the Xen of another release, unless a release was asked for: then all tests
 /// have run on that one.
