@@ -15,29 +15,8 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use crate::arguments::BuildArguments;
-use crate::package::{self, Package, cargo};
+use crate::package::{Package, cargo};
 use crate::progress::{Bytes, Took, status};
-
-/// `cargo rekernel build`.
-///
-/// # Errors
-/// Where the package cannot be found or built.
-pub fn command(arguments: &BuildArguments) -> Result<()> {
-    let package = package::find(arguments.package_name(), arguments.manifest_path.as_deref())?;
-    let guest = build(&package)?;
-    println!(
-        "{}  {} (boot this one)",
-        guest.elf.display(),
-        Bytes(guest.elf_bytes)
-    );
-    println!(
-        "{}  {} (with symbols)",
-        guest.debug.display(),
-        Bytes(guest.debug_bytes)
-    );
-    Ok(())
-}
 
 /// A built guest.
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 static REQUESTED: AtomicBool = AtomicBool::new(false);
 
@@ -19,4 +19,13 @@ pub fn watch() -> Result<()> {
 /// Whether the user wants the run to end.
 pub fn requested() -> bool {
     REQUESTED.load(Ordering::SeqCst)
+}
+
+/// The build's own error, unless the user interrupted it.
+pub(crate) fn or_interrupted(error: anyhow::Error) -> anyhow::Error {
+    if requested() {
+        anyhow!("interrupted")
+    } else {
+        error
+    }
 }

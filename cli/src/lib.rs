@@ -1,7 +1,7 @@
 //! Builds rekernel guests and boots them: the library behind `cargo rekernel`.
 //!
-//! The order of a run is the order of the modules: [`arguments`] says what is wanted,
-//! [`package`] finds the crate, [`build`] makes the bootable ELF, [`qemu`] or [`xen`]
+//! [`arguments`] says what is wanted, and each subcommand has a module in [`commands`]. A run goes
+//! through the others in this order: [`package`] finds the crate, [`build`] makes the bootable ELF, [`qemu`] or [`xen`]
 //! boots it, [`console`] understands what the guest prints, and [`crash`] turns the
 //! addresses of a crash into functions and lines with [`symbolize`]. [`image`] makes disks.
 //!
@@ -12,6 +12,7 @@
 
 pub mod arguments;
 pub mod build;
+pub mod commands;
 pub mod console;
 pub mod crash;
 pub mod image;
@@ -20,6 +21,6 @@ pub mod package;
 pub mod ports;
 pub mod progress;
 pub mod qemu;
-pub mod run;
 pub mod symbolize;
+pub mod watcher;
 pub mod xen;

@@ -5,7 +5,8 @@
 use std::process::ExitCode;
 
 use cargo_rekernel::arguments::{self, Command};
-use cargo_rekernel::{build, image, progress, run};
+use cargo_rekernel::commands::{build, run};
+use cargo_rekernel::{image, progress};
 
 fn main() -> ExitCode {
     let outcome = match arguments::parse() {

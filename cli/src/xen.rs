@@ -16,7 +16,7 @@ use crate::interrupt;
 use crate::package::{Package, Protocol};
 use crate::ports::Forward;
 use crate::progress::{Took, status, warning};
-use crate::run::{Watcher, or_interrupted};
+use crate::watcher::Watcher;
 
 /// `cargo rekernel run --on xen`.
 ///
@@ -32,7 +32,7 @@ pub fn run(arguments: &RunArguments, package: &Package, forwards: &[Forward]) ->
     };
     let release = arguments.debian.clone();
     let lab = thread::spawn(move || boot_lab(release, &options));
-    let guest = build::build(package).map_err(or_interrupted)?;
+    let guest = build::build(package).map_err(interrupt::or_interrupted)?;
     let dom0 = wait_for(lab)?;
     watch(arguments, &guest, forwards, &dom0)
 }

@@ -1,0 +1,111 @@
+//! `cargo rekernel run`: build, boot, watch, and say how it ended.
+
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use crate::arguments::{Host, RunArguments};
+use crate::ports::Forward;
+use crate::progress::{Took, status};
+use crate::qemu::{Accelerator, Configuration, End, Link, Next, Qemu, RunningGuest};
+use crate::watcher::Watcher;
+use crate::{build, interrupt, package, ports, xen};
+
+/// Runs a guest until it ends or the user ends it. The exit code is a failure where it crashed.
+///
+/// # Errors
+/// Where it could not be built or booted.
+pub fn command(arguments: &RunArguments) -> Result<ExitCode> {
+    if let (Host::Qemu, Some(release)) = (arguments.on, &arguments.debian) {
+        bail!("--debian {release} says whose Xen to boot: --on xen is missing");
+    }
+    interrupt::watch()?;
+    let package = package::find(
+        arguments.build.package_name(),
+        arguments.build.manifest_path.as_deref(),
+    )?;
+    // What would fail only after the build is checked before it.
+    let forwards = ports::plan(&package.settings.forward, arguments.port)?;
+    ports::check(&forwards)?;
+    match arguments.on {
+        Host::Qemu => under_qemu(arguments, &package, forwards),
+        Host::Xen => xen::run(arguments, &package, &forwards),
+    }
+}
+
+fn under_qemu(
+    arguments: &RunArguments,
+    package: &package::Package,
+    forwards: Vec<Forward>,
+) -> Result<ExitCode> {
+    let qemu = Qemu::ensure()?;
+    let (built, accelerator) = thread::scope(|scope| {
+        let accelerator = scope.spawn(|| Accelerator::choose(&qemu));
+        (build::build(package), accelerator.join())
+    });
+    let guest = built.map_err(interrupt::or_interrupted)?;
+    let accelerator =
+        accelerator.map_err(|_| anyhow!("the test of the accelerator was lost"))??;
+    let configuration = Configuration {
+        machine: arguments.machine,
+        memory_mib: arguments.memory,
+        append: arguments.append.clone(),
+        link: Link::User(forwards.clone()),
+        ..Configuration::new(&guest.elf, accelerator)
+    };
+    let how = match accelerator {
+        Accelerator::Kvm => "with KVM",
+        Accelerator::Tcg => "in software emulation",
+    };
+    let (machine, memory) = (arguments.machine.name(), arguments.memory);
+    status(
+        "Booting",
+        &format!(
+            "{} on {machine}, {memory} MiB, QEMU {} {how}",
+            package.name, qemu.version
+        ),
+    );
+    let mut running = RunningGuest::boot(&qemu, &configuration)?;
+    let mut watcher = Watcher::new(&guest, &forwards);
+    loop {
+        if interrupt::requested() {
+            running.stop()?;
+            status(
+                "Ended",
+                &format!(
+                    "{} after {}, as you asked",
+                    package.name,
+                    Took(running.elapsed())
+                ),
+            );
+            return Ok(ExitCode::SUCCESS);
+        }
+        match running.next(Duration::from_millis(50)) {
+            Next::Line(line) => watcher.line(&line.text, line.after),
+            Next::Silence => {}
+            Next::Closed => break,
+        }
+    }
+    let end = running
+        .ended(Duration::from_secs(10))?
+        .context("QEMU closed the console but does not end")?;
+    match end {
+        End::PowerOff => Ok(watcher.powered_off(running.elapsed())),
+        End::Crash => Ok(watcher.crashed(&otherwise("it reported a crash", &mut running))),
+        End::Reset => {
+            let reset = "the machine was reset without a word, as after a triple fault";
+            Ok(watcher.crashed(&otherwise(reset, &mut running)))
+        }
+        End::Qemu(said) => bail!("QEMU failed: {said}"),
+    }
+}
+
+/// What to say of a guest that gave no message on its console.
+fn otherwise(what: &str, running: &mut RunningGuest) -> String {
+    match running.complaints() {
+        said if said.is_empty() => what.to_owned(),
+        said => format!("{what}; on the debug port it said:\n{said}"),
+    }
+}
