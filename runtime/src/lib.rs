@@ -60,6 +60,7 @@ mod pc;
 #[expect(unsafe_code, reason = "machine instructions")]
 mod processor;
 pub mod start;
+pub mod testing;
 mod xen_guest;
 
 use core::fmt;
@@ -71,7 +72,7 @@ pub use information::{
 pub use log;
 pub use rekernel_core::executor::{Aborted, JoinHandle, spawn, yield_now};
 pub use rekernel_core::{random, time};
-pub use rekernel_macros::main;
+pub use rekernel_macros::{main, test};
 
 pub mod net;
 

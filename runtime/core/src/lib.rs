@@ -18,4 +18,5 @@ pub mod executor;
 pub mod net;
 pub mod platform;
 pub mod random;
+pub mod test_order;
 pub mod time;

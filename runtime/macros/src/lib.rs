@@ -1,11 +1,9 @@
-//! The attribute macro of the `rekernel` crate.
+//! The attribute macros of the `rekernel` crate.
 #![forbid(unsafe_code)]
 
-use proc_macro2::TokenStream;
-use quote::quote;
-use syn::parse::{Parse, ParseStream, Parser};
-use syn::punctuated::Punctuated;
-use syn::{Ident, ItemFn, LitStr, Token, bracketed};
+mod main_function;
+mod signature;
+mod test_function;
 
 /// Makes an `async fn main()` the program that the guest runs.
 ///
@@ -27,185 +25,37 @@ pub fn main(
     arguments: proc_macro::TokenStream,
     item: proc_macro::TokenStream,
 ) -> proc_macro::TokenStream {
-    expand(arguments.into(), item.into())
+    main_function::expand(arguments.into(), item.into())
         .unwrap_or_else(|error| error.into_compile_error())
         .into()
 }
 
-/// The macro without the compiler around it, so that it can be tested.
-fn expand(arguments: TokenStream, item: TokenStream) -> syn::Result<TokenStream> {
-    let Keys(keys) = syn::parse2(arguments)?;
-    let function: ItemFn = Parser::parse2(ItemFn::parse, item)?;
-    check(&function)?;
-    let name = &function.sig.ident;
-    Ok(quote! {
-        #function
-
-        const _: () = {
-            fn rekernel_entry(boot: &'static ::rekernel::start::BootInfo) -> ! {
-                ::rekernel::start::run(boot, &[#(#keys),*], #name)
-            }
-            ::rekernel::start::entry!(rekernel_entry);
-        };
-    })
-}
-
-fn check(function: &ItemFn) -> syn::Result<()> {
-    let signature = &function.sig;
-    if signature.asyncness.is_none() {
-        return Err(syn::Error::new_spanned(
-            signature.fn_token,
-            "the main function of a guest is `async fn main()`: `async` is missing",
-        ));
-    }
-    if let Some(argument) = signature.inputs.first() {
-        return Err(syn::Error::new_spanned(
-            argument,
-            "the main function of a guest takes no argument; read the command line with `rekernel::config::value`",
-        ));
-    }
-    if !signature.generics.params.is_empty() {
-        return Err(syn::Error::new_spanned(
-            &signature.generics,
-            "the main function of a guest cannot be generic",
-        ));
-    }
-    Ok(())
-}
-
-/// The attribute's arguments: nothing, or `keys = ["name", ..]`.
-struct Keys(Vec<LitStr>);
-
-impl Parse for Keys {
-    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
-        if input.is_empty() {
-            return Ok(Self(Vec::new()));
-        }
-        let argument: Ident = input.parse()?;
-        if argument != "keys" {
-            return Err(syn::Error::new(
-                argument.span(),
-                format!("unknown argument `{argument}`; the only one is `keys = [\"name\", ..]`"),
-            ));
-        }
-        input.parse::<Token![=]>()?;
-        let list;
-        bracketed!(list in input);
-        let keys = Punctuated::<LitStr, Token![,]>::parse_terminated(&list)?;
-        input.parse::<Option<Token![,]>>()?;
-        if !input.is_empty() {
-            return Err(input.error("nothing may follow the list of keys"));
-        }
-        for key in &keys {
-            check_key(key)?;
-        }
-        Ok(Self(keys.into_iter().collect()))
-    }
-}
-
-/// A key stands before `=` in a command line that is split at blanks.
-fn check_key(key: &LitStr) -> syn::Result<()> {
-    let allowed = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
-    let text = key.value();
-    if text.is_empty() || !text.chars().all(allowed) {
-        return Err(syn::Error::new(
-            key.span(),
-            format!("key {text:?} must be letters, digits, `-`, `_` or `.`"),
-        ));
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::expand;
-    use quote::quote;
-
-    fn error(arguments: proc_macro2::TokenStream, item: proc_macro2::TokenStream) -> String {
-        expand(arguments, item)
-            .expect_err("must be refused")
-            .to_string()
-    }
-
-    #[test]
-    fn keeps_the_function_and_adds_the_entry() {
-        let expanded = expand(
-            quote!(),
-            quote!(
-                async fn main() {
-                    serve().await
-                }
-            ),
-        )
-        .expect("a plain main")
-        .to_string();
-        assert!(expanded.starts_with("async fn main () { serve () . await }"));
-        assert!(expanded.contains(":: rekernel :: start :: run (boot , & [] , main)"));
-        assert!(expanded.contains("entry ! (rekernel_entry)"));
-    }
-
-    #[test]
-    fn passes_the_keys_on() {
-        let item = quote!(
-            async fn main() -> Result<(), Error> {}
-        );
-        let expanded = expand(quote!(keys = ["port", "log-file",]), item)
-            .expect("two keys")
-            .to_string();
-        assert!(expanded.contains(r#"& ["port" , "log-file"]"#));
-    }
-
-    #[test]
-    fn refuses_what_cannot_be_a_main() {
-        assert!(
-            error(
-                quote!(),
-                quote!(
-                    fn main() {}
-                )
-            )
-            .contains("`async` is missing")
-        );
-        assert!(
-            error(
-                quote!(),
-                quote!(
-                    async fn main(x: u8) {}
-                )
-            )
-            .contains("no argument")
-        );
-        assert!(
-            error(
-                quote!(),
-                quote!(
-                    async fn main<T>() {}
-                )
-            )
-            .contains("generic")
-        );
-        assert!(
-            error(
-                quote!(),
-                quote!(
-                    struct Main;
-                )
-            )
-            .contains("expected")
-        );
-    }
-
-    #[test]
-    fn refuses_other_arguments() {
-        let main = || {
-            quote!(
-                async fn main() {}
-            )
-        };
-        assert!(error(quote!(stack = 4), main()).contains("unknown argument `stack`"));
-        assert!(error(quote!(keys = "port"), main()).contains("expected square brackets"));
-        assert!(error(quote!(keys = ["po rt"]), main()).contains("\"po rt\" must be letters"));
-        assert!(error(quote!(keys = [""]), main()).contains("must be letters"));
-        assert!(error(quote!(keys = ["port"] 7), main()).contains("nothing may follow"));
-    }
+/// Makes an `async fn` a test that `cargo rekernel test` runs inside a guest.
+///
+/// ```ignore
+/// #[cfg(test)]
+/// mod tests {
+///     #[rekernel::test]
+///     async fn time_goes_on() {
+///         let before = rekernel::uptime();
+///         rekernel::time::sleep(core::time::Duration::from_millis(5)).await;
+///         assert!(rekernel::uptime() > before);
+///     }
+/// }
+/// ```
+///
+/// The function takes no argument and returns `()` or a `Result<(), E>` whose error can be
+/// displayed. It fails by a panic or an error; after a panic the remaining tests run in a new guest.
+/// Tests that pass share a guest, one after the other, and what they have spawned goes on.
+///
+/// It stands in the program's crate, where `#[rekernel::main]` is, and is compiled for tests only.
+/// The program's `[[bin]]` in `Cargo.toml` needs `harness = false`.
+#[proc_macro_attribute]
+pub fn test(
+    arguments: proc_macro::TokenStream,
+    item: proc_macro::TokenStream,
+) -> proc_macro::TokenStream {
+    test_function::expand(arguments.into(), item.into())
+        .unwrap_or_else(|error| error.into_compile_error())
+        .into()
 }
