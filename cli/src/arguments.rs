@@ -1,29 +1,54 @@
 //! What the user can type.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use lab::Release;
 
+use crate::commands::completions::CompletionsArguments;
+use crate::commands::doctor::DoctorArguments;
+use crate::commands::gdb::GdbArguments;
+use crate::commands::new::NewArguments;
+use crate::commands::symbolize::SymbolizeArguments;
+use crate::commands::test::TestArguments;
 use crate::image::ImageArguments;
 use crate::qemu::Machine;
 
 /// Parses the command line; ends the process with a help text where it is wrong.
 pub fn parse() -> Command {
-    let CargoSubcommand::Rekernel(Rekernel { command }) = CargoSubcommand::parse();
-    command
+    let line = words(std::env::args_os());
+    let matches = definition()
+        .bin_name("cargo rekernel")
+        .get_matches_from(line);
+    match Rekernel::from_arg_matches(&matches) {
+        Ok(Rekernel { command }) => command,
+        Err(error) => error.exit(),
+    }
 }
 
-/// Cargo calls `cargo-rekernel rekernel …`: the name of the subcommand comes first.
-#[derive(Parser)]
-#[command(name = "cargo", bin_name = "cargo")]
-enum CargoSubcommand {
-    Rekernel(Rekernel),
+/// The command line without the word that cargo adds: it calls `cargo-rekernel rekernel …`.
+fn words(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut words: Vec<OsString> = arguments.collect();
+    if words.get(1).is_some_and(|word| word == "rekernel") {
+        words.remove(1);
+    }
+    words
+}
+
+/// The definition of the command line, from which completions are made.
+pub fn definition() -> clap::Command {
+    Rekernel::command()
 }
 
 /// Builds Rust programs that are their own operating system, and boots them
-#[derive(Args)]
-#[command(version, arg_required_else_help = true, after_help = EXAMPLES)]
+#[derive(Parser)]
+#[command(
+    name = "cargo-rekernel",
+    version,
+    arg_required_else_help = true,
+    after_help = EXAMPLES
+)]
 struct Rekernel {
     #[command(subcommand)]
     command: Command,
@@ -31,23 +56,43 @@ struct Rekernel {
 
 const EXAMPLES: &str = "\
 Examples:
+  cargo rekernel new my-guest             a project to begin with
+  cargo rekernel doctor                   what this machine can do, and what to install
   cargo rekernel run http                 build and boot under QEMU, http://127.0.0.1:8080/
   cargo rekernel run http --on xen        the same on a real Xen, booted for the purpose
-  cargo rekernel run http --port 9000     another port of this machine
+  cargo rekernel test                     run the project's tests inside a guest
   cargo rekernel build http               only build: target/rekernel/http";
 
 /// The subcommands.
 #[derive(Subcommand)]
 pub enum Command {
+    /// Make a project with a program, tests, a configuration for xl and an example of CI
+    #[command(after_help = crate::commands::new::EXAMPLES)]
+    New(NewArguments),
     /// Build a guest and boot it, with its console here and its port forwarded
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArguments),
     /// Build a guest: a bootable ELF for `xl create` and `qemu -kernel`
     #[command(after_help = BUILD_EXAMPLES)]
-    Build(BuildArguments),
+    Build(BuildCommandArguments),
     /// Make a disk image that boots a guest with BIOS or UEFI
     #[command(after_help = IMAGE_EXAMPLES)]
     Image(ImageArguments),
+    /// Run the tests of a guest inside it, and report as `cargo test` does
+    #[command(after_help = crate::commands::test::EXAMPLES)]
+    Test(TestArguments),
+    /// Boot a guest and stop it in its main function, in gdb
+    #[command(after_help = crate::commands::gdb::EXAMPLES)]
+    Gdb(GdbArguments),
+    /// Put functions and lines to the addresses in a guest's console log
+    #[command(after_help = crate::commands::symbolize::EXAMPLES)]
+    Symbolize(SymbolizeArguments),
+    /// Say what this machine can do, what is missing, and how to get it
+    #[command(after_help = crate::commands::doctor::EXAMPLES)]
+    Doctor(DoctorArguments),
+    /// Print a script that completes these commands in a shell
+    #[command(after_help = crate::commands::completions::EXAMPLES)]
+    Completions(CompletionsArguments),
 }
 
 const RUN_EXAMPLES: &str = "\
@@ -58,6 +103,10 @@ Examples:
   cargo rekernel run http --machine microvm --append log=debug
   cargo rekernel run echo --port 7000 --append ip=10.0.2.20/24 --append gw=10.0.2.2
   cargo rekernel run --manifest-path ../mine/Cargo.toml
+  cargo rekernel run http --json | jq -r 'select(.event == \"ready\").place'
+
+With --json, standard output has a JSON object on each line. Its `event` is `console` (a line that
+the guest printed), `ready` (where it serves), `crash` (message and backtrace) or `end` (how it ended).
 
 Ctrl-C ends the guest. The exit code is 0 when the guest ended well or you ended it,
 1 when it crashed or could not be built or booted.";
@@ -66,6 +115,7 @@ const BUILD_EXAMPLES: &str = "\
 Examples:
   cargo rekernel build http
   cargo rekernel build --manifest-path ../mine/Cargo.toml
+  scp \"$(cargo rekernel build http --json | jq -r .elf)\" dom0:
 
 Leaves NAME (stripped, boot this one) and NAME.debug (with symbols, for backtraces and gdb)
 in the `rekernel` folder of cargo's target directory.";
@@ -77,6 +127,18 @@ Examples:
   cargo rekernel image --elf target/rekernel/http --output /tmp
 
 The command line can be changed later: it is in grub/grub.cfg of the image's one partition.";
+
+/// What `build` takes.
+#[derive(Args, Clone, Debug)]
+pub struct BuildCommandArguments {
+    /// Which guest.
+    #[command(flatten)]
+    pub build: BuildArguments,
+
+    /// Say what was built as a JSON object, for scripts
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Which crate is the guest.
 #[derive(Args, Clone, Debug, Default)]
@@ -121,11 +183,23 @@ pub struct RunArguments {
     #[arg(long, default_value_t = 8080, value_parser = clap::value_parser!(u16).range(1..))]
     pub port: u16,
 
+    /// What the guest gets.
+    #[command(flatten)]
+    pub guest: GuestArguments,
+
+    /// Print events as JSON objects, one on a line, for scripts
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What a guest gets, wherever it is booted.
+#[derive(Args, Clone, Debug)]
+pub struct GuestArguments {
     /// Memory of the guest in MiB
     #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     pub memory: u32,
 
-    /// Machine that QEMU shows the guest (with --on qemu)
+    /// Machine that QEMU shows the guest
     #[arg(long, value_enum, default_value_t = Machine::Q35)]
     pub machine: Machine,
 
@@ -145,53 +219,67 @@ pub enum Host {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
+
+    fn parsed(line: &str) -> Command {
+        let line = line.split(' ').map(OsString::from);
+        Rekernel::try_parse_from(words(line)).unwrap().command
+    }
 
     #[test]
     fn the_definition_of_the_command_line_is_consistent() {
-        CargoSubcommand::command().debug_assert();
+        definition().debug_assert();
     }
 
     #[test]
     fn a_run_takes_its_defaults_and_repeated_keys() {
-        let CargoSubcommand::Rekernel(Rekernel { command }) = CargoSubcommand::parse_from([
-            "cargo",
-            "rekernel",
-            "run",
-            "http",
-            "--append",
-            "log=debug",
-            "--append",
-            "x=1",
-        ]);
-        let Command::Run(run) = command else {
+        let Command::Run(run) =
+            parsed("cargo-rekernel rekernel run http --append log=debug --append x=1")
+        else {
             panic!("not parsed as run");
         };
         assert_eq!(run.build.package_name(), Some("http"));
-        assert_eq!((run.on, run.port, run.memory), (Host::Qemu, 8080, 64));
-        assert_eq!(run.append, ["log=debug", "x=1"]);
+        assert_eq!((run.on, run.port, run.guest.memory), (Host::Qemu, 8080, 64));
+        assert_eq!(run.guest.append, ["log=debug", "x=1"]);
         assert_eq!(run.debian, None);
     }
 
     #[test]
     fn a_release_is_checked_where_it_is_typed() {
         let parsed = |release| {
-            let words = [
-                "cargo", "rekernel", "run", "http", "--on", "xen", "--debian",
-            ];
-            CargoSubcommand::try_parse_from(words.into_iter().chain([release]))
+            let line = ["cargo-rekernel", "run", "http", "--on", "xen", "--debian"];
+            Rekernel::try_parse_from(line.into_iter().chain([release]))
         };
         assert!(parsed("trixie").is_ok());
         let error = parsed("4.20").map(drop).unwrap_err().to_string();
         assert!(error.contains("bookworm, trixie, sid"), "{error}");
     }
 
+    /// As cargo calls it, and as a shell's completion does.
+    #[test]
+    fn the_word_that_cargo_adds_may_be_left_out() {
+        let Command::Build(build) = parsed("cargo-rekernel build --package rekernel") else {
+            panic!("not parsed as build");
+        };
+        assert_eq!(build.build.package_name(), Some("rekernel"));
+    }
+
+    #[test]
+    fn every_command_has_help_with_examples() {
+        for command in definition().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string);
+            let help = help.unwrap_or_default();
+            let own = format!("  cargo rekernel {}", command.get_name());
+            assert!(
+                help.contains("Examples:") && help.contains(&own),
+                "{own}: {help}"
+            );
+        }
+    }
+
     #[test]
     fn port_zero_is_refused() {
-        let parsed =
-            CargoSubcommand::try_parse_from(["cargo", "rekernel", "run", "http", "--port", "0"]);
-        assert!(parsed.is_err());
+        let line = ["cargo-rekernel", "run", "http", "--port", "0"];
+        assert!(Rekernel::try_parse_from(line).is_err());
     }
 }

@@ -38,7 +38,52 @@ pub struct Guest {
 /// # Errors
 /// Where cargo fails (its messages have been shown) or the result cannot be stripped.
 pub fn build(package: &Package) -> Result<Guest> {
-    let guests = build_all(std::slice::from_ref(package))?;
+    build_one(package, Purpose::Boot)
+}
+
+/// Builds a guest that runs its own tests instead of its main function.
+///
+/// # Errors
+/// As [`build`]; names the setting without which cargo cannot compile such a guest.
+pub fn build_tests(package: &Package) -> Result<Guest> {
+    build_one(package, Purpose::Test).map_err(|error| match has_own_harness(&package.manifest) {
+        true => error,
+        false => error.context(format!(
+            "tests of a guest need `harness = false` in the [[bin]] of {}, because Rust's own harness needs an \
+             operating system",
+            package.manifest.display()
+        )),
+    })
+}
+
+/// Whether a manifest may have the setting. Only asked when the build has failed.
+fn has_own_harness(manifest: &Path) -> bool {
+    let text = fs::read_to_string(manifest).unwrap_or_default();
+    let words: String = text.split_whitespace().collect();
+    words.contains("harness=false")
+}
+
+/// What a guest is built for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// To run its main function.
+    Boot,
+    /// To run its tests.
+    Test,
+}
+
+impl Purpose {
+    /// The name of the guest's files.
+    fn file_name(self, package: &Package) -> String {
+        match self {
+            Self::Boot => package.name.clone(),
+            Self::Test => format!("{}-tests", package.name),
+        }
+    }
+}
+
+fn build_one(package: &Package, purpose: Purpose) -> Result<Guest> {
+    let guests = build_for(std::slice::from_ref(package), purpose)?;
     guests.into_iter().next().context("cargo built nothing")
 }
 
@@ -47,6 +92,10 @@ pub fn build(package: &Package) -> Result<Guest> {
 /// # Errors
 /// Where cargo fails (its messages have been shown) or a result cannot be stripped.
 pub fn build_all(packages: &[Package]) -> Result<Vec<Guest>> {
+    build_for(packages, Purpose::Boot)
+}
+
+fn build_for(packages: &[Package], purpose: Purpose) -> Result<Vec<Guest>> {
     let Some(first) = packages.first() else {
         return Ok(Vec::new());
     };
@@ -55,11 +104,12 @@ pub fn build_all(packages: &[Package]) -> Result<Vec<Guest>> {
         .iter()
         .map(|package| package.name.as_str())
         .collect();
-    status(
-        "Building",
-        &format!("{} for Xen and QEMU", names.join(", ")),
-    );
-    let executables = run_cargo(packages)?;
+    let what = match purpose {
+        Purpose::Boot => "for Xen and QEMU",
+        Purpose::Test => "with its tests, for Xen and QEMU",
+    };
+    status("Building", &format!("{} {what}", names.join(", ")));
+    let executables = run_cargo(packages, purpose)?;
     let folder = first.target_directory.join("rekernel");
     fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     let mut guests = Vec::with_capacity(packages.len());
@@ -67,7 +117,7 @@ pub fn build_all(packages: &[Package]) -> Result<Vec<Guest>> {
         let linked = executables.get(&package.binary);
         let linked =
             linked.with_context(|| format!("cargo built no executable for `{}`", package.name))?;
-        let guest = finish(package, linked, &folder)?;
+        let guest = finish(package, linked, &folder, purpose)?;
         status(
             "Built",
             &format!("{}, {}", guest.elf.display(), Bytes(guest.elf_bytes)),
@@ -82,9 +132,10 @@ pub fn build_all(packages: &[Package]) -> Result<Vec<Guest>> {
 }
 
 /// Leaves the two twins of a linked guest in `folder`.
-fn finish(package: &Package, linked: &Path, folder: &Path) -> Result<Guest> {
-    let elf = folder.join(&package.name);
-    let debug = folder.join(format!("{}.debug", package.name));
+fn finish(package: &Package, linked: &Path, folder: &Path, purpose: Purpose) -> Result<Guest> {
+    let name = purpose.file_name(package);
+    let elf = folder.join(&name);
+    let debug = folder.join(format!("{name}.debug"));
     fs::copy(linked, &debug).with_context(|| format!("{} cannot be written", debug.display()))?;
     strip(&debug, &elf)?;
     let (elf_bytes, debug_bytes) = (size(&elf)?, size(&debug)?);
@@ -115,12 +166,16 @@ const RUSTFLAGS: &[&str] = &[
     "-Ctarget-feature=+crt-static",
     // Backtraces walk the frame pointers.
     "-Cforce-frame-pointers=yes",
+    // A `no_std` program has nothing to unwind with. Cargo ignores the profile's word for it where it
+    // builds tests.
+    "-Cpanic=abort",
 ];
 
 /// What a guest needs of its profile, also outside this workspace.
 const PROFILE: &[&str] = &[
-    // A `no_std` program has nothing to unwind with.
-    "profile.release.panic=\"abort\"",
+    // The flag above says otherwise. This is what cargo takes for tests, so that dependencies are
+    // compiled once for both.
+    "profile.release.panic=\"unwind\"",
     // As the workspace has it.
     "profile.release.opt-level=\"s\"",
     "profile.release.lto=\"fat\"",
@@ -133,13 +188,16 @@ const PROFILE: &[&str] = &[
 ];
 
 /// Runs cargo and returns the paths of the linked executables by the names of their targets.
-fn run_cargo(packages: &[Package]) -> Result<BTreeMap<String, PathBuf>> {
+fn run_cargo(packages: &[Package], purpose: Purpose) -> Result<BTreeMap<String, PathBuf>> {
     let mut command = cargo();
     if let Some(package) = packages.first() {
         // Any member's manifest leads cargo to the workspace.
         command.current_dir(package.manifest.parent().unwrap_or(Path::new(".")));
         command
-            .arg("build")
+            .args(match purpose {
+                Purpose::Boot => &["build"][..],
+                Purpose::Test => &["test", "--no-run"],
+            })
             .arg("--target-dir")
             .arg(&package.target_directory);
     }
@@ -222,7 +280,7 @@ fn strip(from: &Path, to: &Path) -> Result<()> {
 
 /// The objcopy in the folder of the Rust in use. It needs a library of that folder, which it
 /// finds by itself only when cargo has set the path for it, as `cargo run` does.
-fn rust_objcopy() -> Option<Command> {
+pub(crate) fn rust_objcopy() -> Option<Command> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let output = Command::new(rustc)
         .args(["--print", "sysroot"])

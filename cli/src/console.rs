@@ -4,7 +4,8 @@
 //! `rekernel: ready <where> after <n> ms`; `rekernel: panic at …`, `rekernel: exception …`
 //! or `rekernel: main returned an error: …`, perhaps remarks, then `rekernel: backtrace`
 //! with one ` #<n> 0x<address>` per frame; at the very end `rekernel: poweroff` or
-//! `rekernel: crash`. A guest that cannot start at all says `pvh-boot: cannot start: …`. They start at the line's first character, which log lines never do
+//! `rekernel: crash`. A guest built for tests says `rekernel: test <n> …`. One that cannot start at all
+//! says `pvh-boot: cannot start: …`. They start at the line's first character, which log lines never do
 //! (those start with their time), so an application cannot be mistaken for the runtime.
 
 use std::time::Duration;
@@ -65,6 +66,8 @@ pub enum Event {
     },
     /// The guest panicked or met a CPU exception.
     Fault(Fault),
+    /// A guest that was built for tests says something of one, by its number.
+    Test(usize, TestEvent),
     /// Something else the runtime says, such as the state of the heap in a crash report.
     Remark(String),
     /// One return address of the backtrace.
@@ -73,6 +76,19 @@ pub enum Event {
     PowerOff,
     /// The guest is about to report a crash to its host.
     Crash,
+}
+
+/// What a guest says of one of its tests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TestEvent {
+    /// It has this name.
+    Named(String),
+    /// It runs from here on.
+    Begins,
+    /// It passed.
+    Passed,
+    /// It returned this error.
+    Failed(String),
 }
 
 /// The message of a crash.
@@ -112,11 +128,27 @@ pub fn understand(line: &str) -> Option<Event> {
         _ if text.starts_with("panic") => fault(FaultKind::Panic, text),
         _ if text.starts_with("exception ") => fault(FaultKind::Exception, text),
         _ if text.starts_with("main returned an error") => fault(FaultKind::Error, text),
-        _ => match text.strip_prefix("ready ") {
-            Some(rest) => ready(rest),
-            None => Event::Remark(text.to_owned()),
+        _ => match (text.strip_prefix("ready "), test(text)) {
+            (Some(rest), _) => ready(rest),
+            (None, Some(event)) => event,
+            (None, None) => Event::Remark(text.to_owned()),
         },
     })
+}
+
+/// `test 3 begins`, `test 3 failed: why` and so on.
+fn test(text: &str) -> Option<Event> {
+    let (number, what) = text.strip_prefix("test ")?.split_once(' ')?;
+    let event = match what {
+        "begins" => TestEvent::Begins,
+        "ok" => TestEvent::Passed,
+        _ => match (what.strip_prefix("is "), what.strip_prefix("failed: ")) {
+            (Some(name), _) => TestEvent::Named(name.to_owned()),
+            (None, Some(error)) => TestEvent::Failed(error.to_owned()),
+            (None, None) => return None,
+        },
+    };
+    Some(Event::Test(number.parse().ok()?, event))
 }
 
 fn fault(kind: FaultKind, text: &str) -> Event {
@@ -209,6 +241,29 @@ mod tests {
             ready("day after day", after)
         );
         assert_eq!(understand("rekernel: ready soon"), ready("soon", None));
+    }
+
+    #[test]
+    fn what_is_said_of_tests_is_understood() {
+        let test = |text| match understand(text) {
+            Some(Event::Test(number, event)) => Some((number, event)),
+            _ => None,
+        };
+        let named = TestEvent::Named("tests::serves".to_owned());
+        assert_eq!(test("rekernel: test 0 is tests::serves"), Some((0, named)));
+        assert_eq!(
+            test("rekernel: test 12 begins"),
+            Some((12, TestEvent::Begins))
+        );
+        assert_eq!(test("rekernel: test 12 ok"), Some((12, TestEvent::Passed)));
+        let failed = TestEvent::Failed("no: such luck".to_owned());
+        assert_eq!(
+            test("rekernel: test 3 failed: no: such luck"),
+            Some((3, failed))
+        );
+        assert_eq!(test("rekernel: test x ok"), None);
+        assert_eq!(test("rekernel: test 3 vanished"), None);
+        assert_eq!(test("[   0.041000] INFO  rekernel: test 3 ok"), None);
     }
 
     #[test]

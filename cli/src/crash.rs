@@ -35,6 +35,15 @@ impl CrashReport {
         }
     }
 
+    /// Takes note of a line that is no event: between the fault and its backtrace it is one more line of
+    /// the message, as of `assert_eq!`.
+    pub fn note_text(&mut self, line: &str) {
+        let in_message = self.fault.is_some() && self.frames.is_empty();
+        if in_message && !line.starts_with("rekernel: ") && self.remarks.len() < MOST_REMARKS {
+            self.remarks.push(line.to_owned());
+        }
+    }
+
     /// The guest's own message and what it added to it, where it gave one.
     pub fn message(&self) -> Option<String> {
         let fault = self.fault.as_ref()?;
@@ -78,6 +87,7 @@ mod tests {
             " #0 0xdead",
             "rekernel: version 0.1.0",
             "rekernel: panic at src/main.rs:3:5: boom",
+            "  left: 3",
             "rekernel: heap: 3 KiB free",
             "rekernel: backtrace",
             " #0 0x100010",
@@ -86,11 +96,12 @@ mod tests {
             "rekernel: crash",
         ];
         for line in console {
-            if let Some(event) = understand(line) {
-                report.note(&event);
+            match understand(line) {
+                Some(event) => report.note(&event),
+                None => report.note_text(line),
             }
         }
-        let message = "panic at src/main.rs:3:5: boom\nheap: 3 KiB free";
+        let message = "panic at src/main.rs:3:5: boom\n  left: 3\nheap: 3 KiB free";
         assert_eq!(report.message().as_deref(), Some(message));
         assert_eq!(report.frames, [0x10_0010, 0x10_0020]);
         let trace = report.backtrace(Path::new("/nonexistent.debug"));

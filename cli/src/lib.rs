@@ -17,6 +17,7 @@ pub mod console;
 pub mod crash;
 pub mod image;
 pub mod interrupt;
+pub mod json;
 pub mod package;
 pub mod ports;
 pub mod progress;

@@ -16,6 +16,8 @@ pub struct Package {
     pub name: String,
     /// Name of its binary target.
     pub binary: String,
+    /// The source file with its main function.
+    pub source: PathBuf,
     /// Path of its `Cargo.toml`.
     pub manifest: PathBuf,
     /// Cargo's target directory for it.
@@ -180,6 +182,7 @@ fn choose(metadata: &Metadata, name: Option<&str>) -> Result<Package> {
     };
     Ok(Package {
         binary: binary.name.clone(),
+        source: binary.src_path.clone(),
         name,
         manifest: found.manifest_path.clone(),
         target_directory: metadata.target_directory.clone(),
@@ -225,6 +228,7 @@ impl MetadataPackage {
 struct Target {
     name: String,
     kind: Vec<String>,
+    src_path: PathBuf,
 }
 
 impl Target {
@@ -250,12 +254,12 @@ mod tests {
     }
 
     const HTTP: &str = r#"{"name": "http", "manifest_path": "/w/http/Cargo.toml", "metadata": null,
-        "targets": [{"name": "http", "kind": ["bin"]}], "dependencies": [{"name": "rekernel"}]}"#;
+        "targets": [{"name": "http", "kind": ["bin"], "src_path": "/w/src/main.rs"}], "dependencies": [{"name": "rekernel"}]}"#;
     const ECHO: &str = r#"{"name": "echo", "manifest_path": "/w/echo/Cargo.toml",
         "metadata": {"rekernel": {"forward": ["tcp:7", "udp:7"]}},
-        "targets": [{"name": "echo", "kind": ["bin"]}], "dependencies": [{"name": "rekernel"}]}"#;
+        "targets": [{"name": "echo", "kind": ["bin"], "src_path": "/w/src/main.rs"}], "dependencies": [{"name": "rekernel"}]}"#;
     const TOOL: &str = r#"{"name": "tool", "manifest_path": "/w/tool/Cargo.toml", "metadata": null,
-        "targets": [{"name": "tool", "kind": ["bin"]}], "dependencies": [{"name": "clap"}]}"#;
+        "targets": [{"name": "tool", "kind": ["bin"], "src_path": "/w/src/main.rs"}], "dependencies": [{"name": "clap"}]}"#;
 
     #[test]
     fn the_only_guest_needs_no_name() {

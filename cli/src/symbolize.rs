@@ -76,6 +76,11 @@ impl Symbolizer {
         Some(addr2line::demangle_auto(name.into(), None).into_owned())
     }
 
+    /// The functions of a frame, of which `number` is the place in the backtrace of a fault.
+    pub fn frame(&self, kind: FaultKind, number: usize, address: u64) -> Vec<Location> {
+        self.locations(probe(kind, number, address))
+    }
+
     /// The backtrace as text, in the order given: one entry per frame, but a recursion's
     /// equal frames are told once.
     pub fn backtrace(&self, kind: FaultKind, addresses: &[u64]) -> Vec<String> {
@@ -83,7 +88,7 @@ impl Symbolizer {
         let mut number = 0;
         for run in addresses.chunk_by(|one, next| one == next) {
             let address = run[0];
-            let locations = self.locations(probe(kind, number, address));
+            let locations = self.frame(kind, number, address);
             entries.push(frame_text(number, address, &locations));
             if run.len() > 1 {
                 entries.push(format!("      and {} times more", run.len() - 1));

@@ -4,9 +4,12 @@ use std::io::{Write, stdout};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::build::Guest;
 use crate::console::{Event, understand};
 use crate::crash::CrashReport;
+use crate::json;
 use crate::ports::Forward;
 use crate::progress::{self, Took, status};
 
@@ -16,11 +19,14 @@ pub(crate) struct Watcher<'a> {
     forwards: &'a [Forward],
     report: CrashReport,
     last_word: Option<(Event, Duration)>,
+    /// Whether a script reads what we print.
+    json: bool,
 }
 
 impl<'a> Watcher<'a> {
-    pub(crate) fn new(guest: &'a Guest, forwards: &'a [Forward]) -> Self {
+    pub(crate) fn new(guest: &'a Guest, forwards: &'a [Forward], json: bool) -> Self {
         Self {
+            json,
             guest,
             forwards,
             report: CrashReport::default(),
@@ -30,20 +36,31 @@ impl<'a> Watcher<'a> {
 
     /// Takes a line of the console, printed `after` the start of the boot.
     pub(crate) fn line(&mut self, text: &str, after: Duration) {
-        // Whoever closed our output does not want it; the guest goes on.
-        let _ = writeln!(stdout(), "{text}");
+        match self.json {
+            true => json::event(
+                "console",
+                json!({ "line": text, "after_ms": milliseconds(after) }),
+            ),
+            // Whoever closed our output does not want it; the guest goes on.
+            false => drop(writeln!(stdout(), "{text}")),
+        }
         let Some(event) = understand(text) else {
+            self.report.note_text(text);
             return;
         };
         if let Event::Ready { place, after: own } = &event {
             let own = own
                 .map(|own| format!(", {} after its entry", Took(own)))
                 .unwrap_or_default();
+            let place = reach(place, self.forwards);
+            if self.json {
+                let ready = json!({ "place": place, "after_ms": milliseconds(after) });
+                json::event("ready", ready);
+            }
             status(
                 "Ready",
                 &format!(
-                    "{}, {} after the start{own}; Ctrl-C ends it",
-                    reach(place, self.forwards),
+                    "{place}, {} after the start{own}; Ctrl-C ends it",
                     Took(after)
                 ),
             );
@@ -59,7 +76,21 @@ impl<'a> Watcher<'a> {
         self.last_word.clone()
     }
 
+    pub(crate) fn interrupted(&self, after: Duration) -> ExitCode {
+        self.tell_end("interrupted");
+        status(
+            "Ended",
+            &format!(
+                "{} after {}, as you asked",
+                self.guest.package.name,
+                Took(after)
+            ),
+        );
+        ExitCode::SUCCESS
+    }
+
     pub(crate) fn powered_off(&self, after: Duration) -> ExitCode {
+        self.tell_end("power-off");
         status(
             "Ended",
             &format!(
@@ -80,11 +111,29 @@ impl<'a> Watcher<'a> {
             self.guest.package.name
         ));
         let backtrace = self.report.backtrace(&self.guest.debug);
+        if self.json {
+            json::event(
+                "crash",
+                json!({ "message": message, "backtrace": backtrace }),
+            );
+        }
+        self.tell_end("crash");
         if !backtrace.is_empty() {
             eprintln!("backtrace:\n{backtrace}");
         }
         ExitCode::FAILURE
     }
+
+    fn tell_end(&self, how: &str) {
+        if self.json {
+            json::event("end", json!({ "how": how }));
+        }
+    }
+}
+
+/// A duration as scripts read it.
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// How this machine reaches what the guest calls `place`: a URL keeps its scheme and path,

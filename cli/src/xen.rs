@@ -134,7 +134,7 @@ fn boot_lab(release: Option<Release>, options: &BootOptions) -> Result<Dom0> {
 }
 
 fn host_forwards(arguments: &RunArguments, forwards: &[Forward]) -> Vec<HostForward> {
-    let address = arguments.append.iter().find_map(|key| {
+    let address = arguments.guest.append.iter().find_map(|key| {
         let address = key.strip_prefix("ip=")?;
         address.split('/').next()?.parse().ok()
     });
@@ -168,8 +168,8 @@ fn watch(
     let configuration = GuestConfiguration {
         name: name.clone(),
         kernel: format!("/guests/{name}"),
-        memory_mib: arguments.memory,
-        append: arguments.append.clone(),
+        memory_mib: arguments.guest.memory,
+        append: arguments.guest.append.clone(),
         interfaces: vec![format!("bridge={}", network::BRIDGE)],
         on_crash: "preserve",
     };
@@ -185,7 +185,7 @@ fn watch(
     });
     status(
         "Creating",
-        &format!("{name} with xl, {} MiB", arguments.memory),
+        &format!("{name} with xl, {} MiB", arguments.guest.memory),
     );
     let creating = Instant::now();
     step(
@@ -204,16 +204,12 @@ fn watch(
         "Booting",
         &format!("{name} (xl create took {})", Took(created)),
     );
-    let mut watcher = Watcher::new(guest, forwards);
+    let mut watcher = Watcher::new(guest, forwards, arguments.json);
     let mut asked = Instant::now();
     let mut gone = false;
     loop {
         if interrupt::requested() {
-            status(
-                "Ended",
-                &format!("{name} after {}, as you asked", Took(started.elapsed())),
-            );
-            return Ok(ExitCode::SUCCESS);
+            return Ok(watcher.interrupted(started.elapsed()));
         }
         match lines.recv_timeout(Duration::from_millis(50)) {
             Ok((line, at)) => watcher.line(&line, at.saturating_duration_since(started)),

@@ -70,6 +70,22 @@ pub fn ensure(packages: &[&str], why: &str, progress: &dyn Fn(&str)) -> Result<(
     })
 }
 
+/// The command that installs `packages` (Debian's names) on this distribution, as a user types it;
+/// `None` where no package manager is known.
+pub fn install_command(packages: &[&str]) -> Option<String> {
+    let manager = Manager::detect()?;
+    let names: Vec<String> = packages
+        .iter()
+        .map(|package| manager.name_of(package).to_owned())
+        .collect();
+    Some(rights_needed(&manager.install(&names)))
+}
+
+/// Whether a command is on the path, or where tools for administrators are.
+pub fn has_command(name: &str) -> bool {
+    find(name).is_some()
+}
+
 /// Runs `apt-get update`.
 ///
 /// # Errors

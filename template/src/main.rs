@@ -11,7 +11,10 @@
 
 extern crate alloc;
 
+use alloc::format;
+use alloc::string::String;
 use core::net::Ipv4Addr;
+use core::time::Duration;
 
 use embedded_io_async::{Read, Write};
 use rekernel::net::{BindError, TcpError, TcpListener, TcpStream, first_address};
@@ -51,12 +54,36 @@ async fn answer(mut stream: TcpStream) -> Result<(), TcpError> {
             count => length += count,
         }
     }
-    let uptime = rekernel::uptime().as_secs_f64();
-    let text = alloc::format!("up for {uptime:.3} s on {}\n", rekernel::platform().name);
-    let head = alloc::format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+    let response = response(rekernel::uptime(), rekernel::platform().name);
+    stream.write_all(response.as_bytes()).await
+}
+
+fn response(uptime: Duration, platform: &str) -> String {
+    let text = format!("up for {:.3} s on {platform}\n", uptime.as_secs_f64());
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",
         text.len()
-    );
-    stream.write_all(head.as_bytes()).await?;
-    stream.write_all(text.as_bytes()).await
+    )
+}
+
+/// `cargo rekernel test` runs these inside a guest.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[rekernel::test]
+    async fn the_response_says_how_long_its_text_is() {
+        let response = response(Duration::from_millis(1500), "Xen");
+        let (head, text) = response.split_once("\r\n\r\n").unwrap();
+        assert_eq!(text, "up for 1.500 s on Xen\n");
+        assert!(head.contains("Content-Length: 22\r\n"), "{head}");
+    }
+
+    #[rekernel::test]
+    async fn a_client_finds_an_address() {
+        assert!(
+            first_address().await.is_some(),
+            "there is no network device"
+        );
+    }
 }

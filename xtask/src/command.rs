@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, sleep};
@@ -36,6 +37,7 @@ enum Stream {
 pub(crate) struct Outcome {
     command: String,
     pub(crate) success: bool,
+    pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
@@ -67,13 +69,20 @@ impl Cli {
         Self::start(arguments)?.wait(BUILD_LIMIT)
     }
 
-    /// Starts a command.
+    /// Starts a command in the workspace.
     pub(crate) fn start(arguments: &[&str]) -> Result<Self> {
+        Self::start_in(&workspace(), arguments)
+    }
+
+    /// Runs a command in another folder to its end.
+    pub(crate) fn run_in(folder: &Path, arguments: &[&str]) -> Result<Outcome> {
+        Self::start_in(folder, arguments)?.wait(BUILD_LIMIT)
+    }
+
+    /// Starts a command in another folder.
+    pub(crate) fn start_in(folder: &Path, arguments: &[&str]) -> Result<Self> {
         let mut command = cargo();
-        command
-            .arg("rekernel")
-            .args(arguments)
-            .current_dir(workspace());
+        command.arg("rekernel").args(arguments).current_dir(folder);
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -152,6 +161,7 @@ impl Cli {
             bail!("it did not end within {}; {}", Took(limit), self.outcome);
         };
         self.outcome.success = status.success();
+        self.outcome.code = status.code();
         Ok(std::mem::take(&mut self.outcome))
     }
 

@@ -2,17 +2,32 @@
 
 use anyhow::Result;
 
-use crate::arguments::BuildArguments;
+use serde_json::json;
+
+use crate::arguments::BuildCommandArguments;
 use crate::progress::Bytes;
-use crate::{build, package};
+use crate::{build, json, package};
 
 /// Builds a guest and says where its two files are.
 ///
 /// # Errors
 /// Where the package cannot be found or built.
-pub fn command(arguments: &BuildArguments) -> Result<()> {
-    let package = package::find(arguments.package_name(), arguments.manifest_path.as_deref())?;
+pub fn command(arguments: &BuildCommandArguments) -> Result<()> {
+    let package = package::find(
+        arguments.build.package_name(),
+        arguments.build.manifest_path.as_deref(),
+    )?;
     let guest = build::build(&package)?;
+    if arguments.json {
+        json::line(&json!({
+            "name": package.name,
+            "elf": guest.elf,
+            "elf_bytes": guest.elf_bytes,
+            "debug": guest.debug,
+            "debug_bytes": guest.debug_bytes,
+        }));
+        return Ok(());
+    }
     println!(
         "{}  {} (boot this one)",
         guest.elf.display(),

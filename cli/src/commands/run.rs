@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::arguments::{Host, RunArguments};
 use crate::ports::Forward;
-use crate::progress::{Took, status};
+use crate::progress::status;
 use crate::qemu::{Accelerator, Configuration, End, Link, Next, Qemu, RunningGuest};
 use crate::watcher::Watcher;
 use crate::{build, interrupt, package, ports, xen};
@@ -49,9 +49,9 @@ fn under_qemu(
     let accelerator =
         accelerator.map_err(|_| anyhow!("the test of the accelerator was lost"))??;
     let configuration = Configuration {
-        machine: arguments.machine,
-        memory_mib: arguments.memory,
-        append: arguments.append.clone(),
+        machine: arguments.guest.machine,
+        memory_mib: arguments.guest.memory,
+        append: arguments.guest.append.clone(),
         link: Link::User(forwards.clone()),
         ..Configuration::new(&guest.elf, accelerator)
     };
@@ -59,7 +59,7 @@ fn under_qemu(
         Accelerator::Kvm => "with KVM",
         Accelerator::Tcg => "in software emulation",
     };
-    let (machine, memory) = (arguments.machine.name(), arguments.memory);
+    let (machine, memory) = (arguments.guest.machine.name(), arguments.guest.memory);
     status(
         "Booting",
         &format!(
@@ -68,19 +68,11 @@ fn under_qemu(
         ),
     );
     let mut running = RunningGuest::boot(&qemu, &configuration)?;
-    let mut watcher = Watcher::new(&guest, &forwards);
+    let mut watcher = Watcher::new(&guest, &forwards, arguments.json);
     loop {
         if interrupt::requested() {
             running.stop()?;
-            status(
-                "Ended",
-                &format!(
-                    "{} after {}, as you asked",
-                    package.name,
-                    Took(running.elapsed())
-                ),
-            );
-            return Ok(ExitCode::SUCCESS);
+            return Ok(watcher.interrupted(running.elapsed()));
         }
         match running.next(Duration::from_millis(50)) {
             Next::Line(line) => watcher.line(&line.text, line.after),

@@ -1,17 +1,13 @@
 //! The commands themselves, as a user types them.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::net::{Ipv4Addr, TcpListener};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Result, ensure};
 
 use super::{BOOT_LIMIT, Context, Test};
 use crate::command::{BUILD_LIMIT, Cli, free_port, is_anybody_using};
-use crate::guests::workspace;
 use crate::http;
 
 pub(super) const TESTS: &[Test] = &[
@@ -31,10 +27,6 @@ pub(super) const TESTS: &[Test] = &[
     (
         "cargo rekernel run: a wrong name is answered with the right ones",
         wrong_name,
-    ),
-    (
-        "a copy of the template and the README's application run outside the workspace",
-        template,
     ),
 ];
 
@@ -122,125 +114,4 @@ fn wrong_name(_: &Context) -> Result<()> {
         "{outcome}"
     );
     Ok(())
-}
-
-/// What a newcomer does: copies the template, points it at rekernel, runs it; then puts the
-/// README's application into it.
-fn template(_: &Context) -> Result<()> {
-    let folder = TemporaryFolder::new("rekernel-template-test")?;
-    copy(&workspace().join("template"), &folder.0)?;
-    let manifest = folder.0.join("Cargo.toml");
-    point_at_workspace(&manifest)?;
-    run_outside(&manifest, |port| {
-        let page = http::get(port, "/", BOOT_LIMIT)?;
-        ensure!(page.status == 200, "GET / answered {}", page.status);
-        Ok(())
-    })
-    .context("the template")?;
-    fs::write(folder.0.join("src/main.rs"), readme_application()?)?;
-    let settings = "\n[package.metadata.rekernel]\nforward = [\"tcp:7\"]\n";
-    let text = fs::read_to_string(&manifest)? + settings;
-    fs::write(&manifest, text)?;
-    run_outside(&manifest, echoes).context("the README's application")
-}
-
-/// Runs the guest of a manifest, tries it on its port, and ends it.
-fn run_outside(manifest: &Path, attempt: impl FnOnce(u16) -> Result<()>) -> Result<()> {
-    let port = free_port()?;
-    let manifest = manifest.to_string_lossy();
-    let mut cli = Cli::start(&[
-        "run",
-        "--manifest-path",
-        &manifest,
-        "--port",
-        &port.to_string(),
-    ])?;
-    cli.wait_for("link up", BUILD_LIMIT)?;
-    let outcome = attempt(port);
-    cli.interrupt()?;
-    let ended = cli.wait(Duration::from_secs(10))?;
-    outcome.map_err(|error| anyhow!("{error:#}; {ended}"))?;
-    ensure!(ended.success, "{ended}");
-    Ok(())
-}
-
-/// The README's Rust code.
-fn readme_application() -> Result<String> {
-    let text = fs::read_to_string(workspace().join("README.md"))?;
-    let code = text
-        .split_once("```rust\n")
-        .and_then(|(_, rest)| rest.split_once("```"));
-    Ok(code.context("README.md shows no Rust code")?.0.to_owned())
-}
-
-/// It may have no address yet: QEMU accepts for it and closes again.
-fn echoes(port: u16) -> Result<()> {
-    let until = Instant::now() + BOOT_LIMIT;
-    loop {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        let mut echo = [0; 5];
-        match stream
-            .write_all(b"hello")
-            .and_then(|()| stream.read_exact(&mut echo))
-        {
-            Ok(()) => {
-                ensure!(&echo == b"hello", "it echoes {echo:?}");
-                return Ok(());
-            }
-            Err(error) => ensure!(Instant::now() < until, "no echo: {error}"),
-        }
-        sleep(Duration::from_millis(100));
-    }
-}
-
-/// Replaces the template's dependency on rekernel by this working tree.
-fn point_at_workspace(manifest: &Path) -> Result<()> {
-    let text = fs::read_to_string(manifest)?;
-    let path = workspace().join("runtime");
-    let mut found = false;
-    let lines = text.lines().map(|line| {
-        if line.trim_start().starts_with("rekernel = ") {
-            found = true;
-            format!("rekernel = {{ path = \"{}\" }}", path.display())
-        } else {
-            line.to_owned()
-        }
-    });
-    let changed = lines.collect::<Vec<_>>().join("\n") + "\n";
-    ensure!(found, "{} has no line `rekernel = …`", manifest.display());
-    fs::write(manifest, changed)?;
-    Ok(())
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from).with_context(|| format!("{} cannot be read", from.display()))? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy(&entry.path(), &target)?;
-        } else {
-            fs::copy(entry.path(), target)?;
-        }
-    }
-    Ok(())
-}
-
-/// A folder of this process that is removed at the end.
-struct TemporaryFolder(PathBuf);
-
-impl TemporaryFolder {
-    fn new(name: &str) -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).with_context(|| format!("{} cannot be made", path.display()))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for TemporaryFolder {
-    fn drop(&mut self) {
-        // What cannot be removed lies in the system's temporary folder, which is cleared anyway.
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }

@@ -12,6 +12,8 @@ mod instructions;
 mod interfaces;
 mod memory;
 mod offload;
+mod project;
+mod tools;
 pub(crate) mod transfer;
 mod web;
 
@@ -73,6 +75,8 @@ pub(crate) fn run(guests: &Guests, name: &str, summary: &mut Summary, measuremen
         memory::TESTS,
         cli::TESTS,
         image::TESTS,
+        project::TESTS,
+        tools::TESTS,
         instructions::TESTS,
         interfaces::TESTS,
     ];
