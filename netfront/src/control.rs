@@ -17,6 +17,8 @@ use xen_proto::ring::RingIndex;
 use xen_proto::xenbus::{self, Action, Follower, Frontend, Observation, Phase, State};
 use xen_proto::xenstore::{Store, StoreError, join};
 
+use self::publish::Found;
+
 use crate::connection::{Connection, Memory};
 use crate::settings;
 use crate::shared::Shared;
@@ -48,6 +50,11 @@ pub struct Control<H: Hypervisor> {
     frontend: Frontend,
     /// An action that xenstore kept from being done: to be tried again.
     owed: Option<Action>,
+    /// What publishing needs, where it was read with the last observation.
+    found: Option<Found>,
+    /// Nodes were written outside of a transaction, and the device not seen there since: it may
+    /// have been taken away before, and they have made it again.
+    unconfirmed: bool,
     /// Rings that the backend was told of and has not connected to.
     published: Option<Connection<H>>,
     /// Rings that the backend has not been told to leave.
@@ -106,6 +113,8 @@ impl<H: Hypervisor> Control<H> {
             ring_start,
             frontend: Frontend::new(),
             owed: None,
+            found: None,
+            unconfirmed: false,
             published: None,
             retired: None,
             memory: None,
@@ -134,9 +143,9 @@ impl<H: Hypervisor> Control<H> {
 
     /// Ends in order when the device was dropped.
     async fn follow(&mut self) -> Result<(), StoreError> {
-        let mut follower = self.nodes.follow().await?;
+        let mut follower = self.nodes.follow();
+        let mut seen = self.look(&mut follower).await?;
         loop {
-            let seen = follower.observe().await?;
             self.shared.borrow_mut().backend = seen.backend;
             if !seen.present {
                 self.shared.borrow_mut().set_present(false);
@@ -149,13 +158,38 @@ impl<H: Hypervisor> Control<H> {
                 self.let_rest();
                 self.wait(&mut follower).await?;
                 self.report_if_late(&follower).await?;
+                seen = self.look(&mut follower).await?;
                 continue;
             }
             // Were it to fail, it would be taken for done: remember it until it is.
             self.owed = Some(action);
-            self.perform(action, &follower).await?;
+            let seen_since = self.perform(action, &seen, &mut follower).await?;
             self.owed = None;
+            seen = match seen_since {
+                Some(seen) => seen,
+                None => self.look(&mut follower).await?,
+            };
         }
+    }
+
+    /// Looks at the device and its backend. As long as the rings are to be published next, that
+    /// includes all that publishing needs: asked for together it takes no longer.
+    async fn look(&mut self, follower: &mut Follower<H>) -> Result<Observation, StoreError> {
+        self.found = None;
+        if !matches!(self.frontend.phase(), Phase::Absent | Phase::Initialising) {
+            return follower.observe().await;
+        }
+        let (ours, observed) = join(
+            self.read_ours(),
+            follower.observe_with(async |path| self.read_theirs(path).await),
+        )
+        .await;
+        let (seen, theirs) = observed?;
+        self.found = Some(Found {
+            ours: ours?,
+            theirs: theirs.transpose()?,
+        });
+        Ok(seen)
     }
 
     fn next_action(&mut self, seen: &Observation, follower: &Follower<H>) -> Action {
@@ -183,23 +217,31 @@ impl<H: Hypervisor> Control<H> {
         action
     }
 
-    async fn perform(&mut self, action: Action, follower: &Follower<H>) -> Result<(), StoreError> {
+    /// Returns what there is to see now, where that is known: what was `seen` before if nothing
+    /// was awaited.
+    async fn perform(
+        &mut self,
+        action: Action,
+        seen: &Observation,
+        follower: &mut Follower<H>,
+    ) -> Result<Option<Observation>, StoreError> {
         match action {
             Action::Wait => {}
             Action::Begin | Action::Restart => {
                 if self.pace.report_at.is_none() {
                     self.pace.awaited(self.hypervisor.now());
                 }
-                let state = self.identify(follower).await?;
+                self.identify();
+                let found = self.found.as_ref();
                 // The toolstack says so of a device that is new.
-                if state == State::Initialising {
-                    self.shared.borrow_mut().frontend = state;
-                } else {
-                    self.write_state(State::Initialising).await?;
+                if found.is_some_and(|found| found.ours.state == State::Initialising) {
+                    self.shared.borrow_mut().frontend = State::Initialising;
+                    return Ok(Some(seen.clone()));
                 }
+                self.write_state(State::Initialising).await?;
             }
             Action::Publish => match self.publish(follower).await {
-                Ok(()) => {}
+                Ok(seen) => return Ok(seen),
                 Err(Failure::Store(error)) => return Err(error),
                 Err(Failure::Attempt(problem)) => {
                     self.log_problem(format_args!("{problem}"));
@@ -209,38 +251,43 @@ impl<H: Hypervisor> Control<H> {
                     self.close().await?;
                 }
             },
-            Action::Start => self.start(),
+            Action::Start => {
+                self.start();
+                return Ok(Some(seen.clone()));
+            }
             Action::Close => self.close().await?,
-            Action::Release => self.release(),
+            Action::Release => {
+                self.clear().await?;
+                self.release();
+            }
         }
-        Ok(())
+        Ok(None)
     }
 
-    /// The addresses are known before there is a backend, so that an interface can be set up.
-    /// Returns what state the store says we are in.
-    async fn identify(&self, follower: &Follower<H>) -> Result<State, StoreError> {
-        let store = self.nodes.store();
-        let node = self.nodes.node("mac");
-        let assigned_node = follower.backend_node("ip");
-        let ((mac, assigned), state) = join(
-            join(publish::read_if_there(store, &node), async {
-                match &assigned_node {
-                    Some(node) => publish::read_if_there(store, node).await,
-                    None => Ok(None),
-                }
-            }),
-            self.nodes.state(),
-        )
-        .await;
-        let (mac, assigned) = (mac?, assigned?);
+    /// The addresses are known before the backend is ready, so that an interface can be set up.
+    fn identify(&self) {
         let mut shared = self.shared.borrow_mut();
         shared.set_present(true);
+        let Some(found) = &self.found else {
+            return;
+        };
         // Bad ones are reported when it comes to connecting.
-        if let Ok(mac) = settings::parse_mac(mac.as_deref()) {
-            let assigned = settings::parse_assigned(assigned.as_deref());
-            shared.identify(mac, assigned.unwrap_or(None));
+        if let Ok(mac) = settings::parse_mac(found.ours.mac.as_deref()) {
+            let assigned = found
+                .theirs
+                .as_ref()
+                .and_then(|theirs| theirs.ip.as_deref());
+            shared.identify(mac, settings::parse_assigned(assigned).unwrap_or(None));
         }
-        state
+    }
+
+    /// Removes what was written to a device that was not there any more.
+    async fn clear(&mut self) -> Result<(), StoreError> {
+        if self.unconfirmed {
+            self.nodes.clear_if_gone().await?;
+            self.unconfirmed = false;
+        }
+        Ok(())
     }
 
     fn start(&mut self) {
@@ -270,6 +317,7 @@ impl<H: Hypervisor> Control<H> {
         if seen.present && self.frontend.phase() != Phase::Absent {
             self.close().await?;
         }
+        self.clear().await?;
         self.take_down();
         self.retired = None;
         self.memory = None;

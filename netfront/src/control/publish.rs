@@ -7,7 +7,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use xen_proto::hypervisor::{DomainId, Hypervisor, ResourceError};
-use xen_proto::xenbus::{Follower, State};
+use xen_proto::xenbus::{Follower, Observation, State};
 use xen_proto::xenstore::{Errno, Store, StoreError, join, join_all};
 
 use super::{Control, Failure, address};
@@ -29,14 +29,56 @@ const FEATURES: [(&str, &str); 6] = [
 /// Left by a boot loader or kernel before us they would promise what we do not keep.
 const FOREIGN_KEYS: [&str; 2] = ["feature-no-csum-offload", "multi-queue-num-queues"];
 
+/// What the nodes say that publishing depends on.
+pub(super) struct Found {
+    pub(super) ours: Ours,
+    /// Those of the backend, if there is one.
+    pub(super) theirs: Option<Nodes>,
+}
+
+/// The frontend's own nodes.
+pub(super) struct Ours {
+    pub(super) state: State,
+    pub(super) mac: Option<String>,
+    mtu: Option<String>,
+    /// The names of all that are there.
+    names: Vec<String>,
+}
+
 impl<H: Hypervisor> Control<H> {
-    /// Makes rings for the backend that was last observed and writes them into xenstore.
-    pub(super) async fn publish(&mut self, follower: &Follower<H>) -> Result<(), Failure> {
+    /// Makes rings for the backend that was last observed and writes them into xenstore. Returns
+    /// what was observed after that.
+    ///
+    /// No transaction, which would take two round trips more: nobody looks at these nodes before
+    /// the state says `Connected`, which is written last. A device that is taken away meanwhile is
+    /// made again by such a write, where the toolstack lets guests create nodes there (libxl does
+    /// not). Requests are dealt with in order, so the observation that follows tells: if the device
+    /// is there, all was written to it, or to one before it, whose nodes the toolstack removes before
+    /// it adds another; if not, [`Action::Release`](super::Action::Release) removes what was made.
+    pub(super) async fn publish(
+        &mut self,
+        follower: &mut Follower<H>,
+    ) -> Result<Option<Observation>, Failure> {
         let Some((path, domain)) = address(follower) else {
             // It was taken away meanwhile, as the next observation tells.
-            return Ok(());
+            return Ok(None);
         };
-        let nodes = self.read_nodes(&path).await?;
+        let (ours, theirs) = match self.found.take() {
+            Some(Found {
+                ours,
+                theirs: Some(theirs),
+            }) => (ours, theirs),
+            // Not the first attempt.
+            _ => {
+                let (ours, theirs) = join(self.read_ours(), self.read_theirs(&path)).await;
+                (ours?, theirs?)
+            }
+        };
+        let nodes = Nodes {
+            mac: ours.mac,
+            mtu: ours.mtu,
+            ..theirs
+        };
         let (settings, complaints) = Settings::negotiate(&nodes)
             .map_err(|error| Failure::Attempt(format!("cannot connect: {error}")))?;
         for complaint in complaints {
@@ -51,69 +93,89 @@ impl<H: Hypervisor> Control<H> {
         self.published = Some(connection);
         self.backend = Some((path, domain));
         self.shared.borrow_mut().settle(settings);
-        let nodes = &self.nodes;
-        let written = nodes
-            .update(async |transaction| {
-                let (new, old) = ring_keys(&offer);
-                let removals = FOREIGN_KEYS.iter().chain(old);
-                let features = FEATURES.map(|(key, value)| (key, value.to_string()));
-                let rings = new.into_iter().map(|(key, value)| (key, value.to_string()));
-                let state = ("state", State::Connected.text().to_string());
-                let writes = features.into_iter().chain(rings).chain([state]);
-                // All under way at a time: one round trip instead of one each.
-                let (removed, written) = join(
-                    join_all(removals.map(async |key| transaction.remove(&nodes.node(key)).await)),
-                    join_all(writes.map(async |(key, value): (&str, String)| {
-                        transaction.write(&nodes.node(key), &value).await
-                    })),
-                )
-                .await;
-                removed.into_iter().chain(written).collect()
-            })
-            .await?;
-        if written {
-            self.shared.borrow_mut().frontend = State::Connected;
-        }
-        Ok(())
-    }
-
-    async fn read_nodes(&self, backend: &str) -> Result<Nodes, StoreError> {
-        let store = self.nodes.store();
-        let ours = async |name| read_if_there(store, &self.nodes.node(name)).await;
-        let theirs = async |name| read_if_there(store, &format!("{backend}/{name}")).await;
-        let (ours, theirs) = join(
-            join_all(["mac", "mtu"].map(ours)),
-            join_all(
-                [
-                    "ip",
-                    "feature-rx-copy",
-                    "feature-sg",
-                    "feature-split-event-channels",
-                    "feature-no-csum-offload",
-                    "feature-ipv6-csum-offload",
-                    "feature-gso-tcpv4",
-                    "feature-gso-tcpv6",
-                ]
-                .map(theirs),
+        self.unconfirmed = true;
+        let (store, node) = (self.nodes.store(), |key| self.nodes.node(key));
+        let (new, old) = ring_keys(&offer);
+        let is_there = |key: &&str| ours.names.iter().any(|name| name == key);
+        let removals = FOREIGN_KEYS.iter().chain(old).copied().filter(is_there);
+        let features = FEATURES.map(|(key, value)| (key, value.to_string()));
+        let rings = new.into_iter().map(|(key, value)| (key, value.to_string()));
+        let state = ("state", State::Connected.text().to_string());
+        let writes = features.into_iter().chain(rings).chain([state]);
+        // All under way at a time: one round trip for everything.
+        let (removed, (written, seen)) = join(
+            join_all(removals.map(async |key| store.remove(&node(key)).await)),
+            join(
+                join_all(writes.map(async |(key, value): (&str, String)| {
+                    store.write(&node(key), &value).await
+                })),
+                follower.observe(),
             ),
         )
         .await;
-        let mut ours = ours.into_iter();
-        let mut theirs = theirs.into_iter();
-        let mut our = || ours.next().unwrap_or(Ok(None));
-        let mut their = || theirs.next().unwrap_or(Ok(None));
+        let seen = seen?;
+        if seen.present {
+            self.unconfirmed = false;
+            removed
+                .into_iter()
+                .chain(written)
+                .collect::<Result<(), _>>()?;
+            self.shared.borrow_mut().frontend = State::Connected;
+        }
+        Ok(Some(seen))
+    }
+
+    /// Reads our own nodes.
+    pub(super) async fn read_ours(&self) -> Result<Ours, StoreError> {
+        let store = self.nodes.store();
+        let ours = async |name| read_if_there(store, &self.nodes.node(name)).await;
+        let (state, (mac, (mtu, names))) = join(
+            self.nodes.state(),
+            join(
+                ours("mac"),
+                join(ours("mtu"), store.directory(self.nodes.path())),
+            ),
+        )
+        .await;
+        Ok(Ours {
+            state: state?,
+            mac: mac?,
+            mtu: mtu?,
+            names: match names {
+                Err(error) if error.is_not_found() => Vec::new(),
+                names => names?,
+            },
+        })
+    }
+
+    /// Reads the backend's nodes, at this path. Those of ours are left out.
+    pub(super) async fn read_theirs(&self, backend: &str) -> Result<Nodes, StoreError> {
+        let store = self.nodes.store();
+        let read = async |name| read_if_there(store, &format!("{backend}/{name}")).await;
+        let names = [
+            "ip",
+            "feature-rx-copy",
+            "feature-sg",
+            "feature-split-event-channels",
+            "feature-no-csum-offload",
+            "feature-ipv6-csum-offload",
+            "feature-gso-tcpv4",
+            "feature-gso-tcpv6",
+        ];
+        let mut values = join_all(names.into_iter().map(read)).await.into_iter();
+        let mut next = || values.next().unwrap_or(Ok(None));
         // In the order asked for.
         Ok(Nodes {
-            mac: our()?,
-            mtu: our()?,
-            ip: their()?,
-            rx_copy: their()?,
-            scatter_gather: their()?,
-            split_event_channels: their()?,
-            no_checksum_offload: their()?,
-            ipv6_checksum_offload: their()?,
-            ipv4_segmentation: their()?,
-            ipv6_segmentation: their()?,
+            mac: None,
+            mtu: None,
+            ip: next()?,
+            rx_copy: next()?,
+            scatter_gather: next()?,
+            split_event_channels: next()?,
+            no_checksum_offload: next()?,
+            ipv6_checksum_offload: next()?,
+            ipv4_segmentation: next()?,
+            ipv6_segmentation: next()?,
         })
     }
 

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use netfront::fake::{FakeBackend, Options};
 use netfront::{ChecksumOffload, Offload, list_vifs};
-use xen_proto::fake::TestBed;
+use xen_proto::fake::{Misbehave, TestBed};
 use xen_proto::hypervisor::DomainId;
 use xen_proto::xenbus::State;
 
@@ -47,6 +47,52 @@ fn it_connects_with_everything_linux_offers() {
     assert_eq!(lab.bed.hypervisor.open_ports(), 3, "two and xenstore's");
     assert_eq!(errors(), Vec::<String>::new());
     lab.assert_working();
+}
+
+/// On a real host each round trip is some scheduling of two domains, and each request some work
+/// of xenstored.
+#[test]
+fn a_new_interface_connects_in_four_round_trips() {
+    let lab = Lab::connected();
+    // Who and where; what the backend offers; the rings; that it is connected.
+    assert_eq!(lab.bed.xenstored.batches(), 4);
+    let requests = lab.bed.xenstored.received();
+    assert_eq!(requests.len(), 7 + 11 + 15 + 4, "{requests:?}");
+}
+
+/// The rings are written without a transaction: into a device that was taken away at any moment of
+/// the start, they must not stay. Here the guest may create nodes under `device/vif`, which libxl
+/// forbids.
+#[test]
+fn a_device_taken_away_while_its_rings_are_written_is_not_made_again() {
+    // From the first request to the last of those that a start makes.
+    for count in 0..=7 + 11 + 15 {
+        let mut lab = Lab::plugged(Options {
+            never_connects: true,
+            ..Options::default()
+        });
+        let xenstored = lab.bed.xenstored.clone();
+        xenstored.set_owner("device/vif", TestBed::GUEST, &[]);
+        // One request at a time.
+        xenstored.misbehave(Misbehave::Dribble(16));
+        let removed = lab.bed.executor.spawn(async move {
+            xenstored
+                .wait_until(|xenstored| xenstored.received().len() >= count)
+                .await;
+            xenstored.remove("device/vif/0");
+        });
+        lab.settle();
+        assert!(removed.take().is_some(), "there were {count} requests");
+        let left = lab.bed.xenstored.directory("device/vif");
+        assert_eq!(left, Vec::<String>::new(), "after {count} requests");
+        assert_eq!(lab.bed.hypervisor.granted_pages(), []);
+        assert_eq!(lab.bed.xenstored.open_transactions(), 0);
+
+        lab.bed.xenstored.behave();
+        lab.backend = FakeBackend::plug(&lab.bed, 0, MAC, Options::default());
+        lab.settle();
+        lab.assert_working();
+    }
 }
 
 #[test]
@@ -269,9 +315,7 @@ fn a_bad_backend_id_is_waited_out() {
 #[test]
 fn a_slow_xenstored_delays_and_is_not_given_up() {
     let mut lab = Lab::plugged(Options::default());
-    lab.bed
-        .xenstored
-        .misbehave(xen_proto::fake::Misbehave::Frozen);
+    lab.bed.xenstored.misbehave(Misbehave::Frozen);
     lab.pass(Duration::from_secs(60));
     assert!(!lab.device.link_is_up());
     lab.bed.xenstored.behave();
@@ -282,9 +326,7 @@ fn a_slow_xenstored_delays_and_is_not_given_up() {
 #[test]
 fn frames_flow_on_while_xenstored_stands_still() {
     let mut lab = Lab::connected();
-    lab.bed
-        .xenstored
-        .misbehave(xen_proto::fake::Misbehave::Frozen);
+    lab.bed.xenstored.misbehave(Misbehave::Frozen);
     lab.pass(Duration::from_secs(60));
     lab.assert_working();
 }

@@ -109,17 +109,36 @@ impl<H: Hypervisor> Device<H> {
         }
     }
 
-    /// Starts to follow the device and its backend.
+    /// Removes what was written outside of a transaction to a device that had been taken away:
+    /// writing makes nodes again. A device that is there, or there again, is left alone.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn follow(&self) -> Result<Follower<H>, StoreError> {
-        let frontend = self.store.watch(&self.node("backend")).await?;
-        Ok(Follower {
+    pub async fn clear_if_gone(&self) -> Result<(), StoreError> {
+        let anchor = self.node("backend");
+        let cleared = self
+            .store
+            .transaction(
+                async |transaction| match transaction.read_bytes(&anchor).await {
+                    Err(error) if error.is_not_found() => transaction.remove(&self.path).await,
+                    present => present.map(drop),
+                },
+            )
+            .await;
+        match cleared {
+            // Where a guest may not remove them it could not make them either.
+            Err(error) if matches!(error.errno(), Some(Errno::ENOENT | Errno::EACCES)) => Ok(()),
+            cleared => cleared,
+        }
+    }
+
+    /// Follows the device and its backend, from the first observation on.
+    pub fn follow(&self) -> Follower<H> {
+        Follower {
             device: self.clone(),
-            frontend,
+            frontend: None,
             backend: None,
-        })
+        }
     }
 
     /// The backend's path and domain, if the device is there.
@@ -157,7 +176,8 @@ struct BackendAddress {
 /// Watches a device and its backend, also when the backend moves to another domain.
 pub struct Follower<H: Hypervisor> {
     device: Device<H>,
-    frontend: Watch<H>,
+    /// None before the first observation.
+    frontend: Option<Watch<H>>,
     backend: Option<(BackendAddress, Watch<H>)>,
 }
 
@@ -184,7 +204,8 @@ impl<H: Hypervisor> Follower<H> {
         Some(alloc::format!("{}/{name}", self.backend_path()?))
     }
 
-    /// Waits until something may have changed. Returns at once the first time.
+    /// Waits until something may have changed since the last observation. Returns at once if
+    /// there was none.
     ///
     /// # Errors
     /// [`StoreError::Broken`].
@@ -197,7 +218,10 @@ impl<H: Hypervisor> Follower<H> {
     /// # Errors
     /// [`StoreError::Broken`].
     pub fn poll_changed(&mut self, context: &mut Context<'_>) -> Poll<Result<(), StoreError>> {
-        if let Poll::Ready(result) = self.frontend.poll_changed(context) {
+        let Some(frontend) = &mut self.frontend else {
+            return Poll::Ready(Ok(()));
+        };
+        if let Poll::Ready(result) = frontend.poll_changed(context) {
             return Poll::Ready(result.map(drop));
         }
         match &mut self.backend {
@@ -211,42 +235,71 @@ impl<H: Hypervisor> Follower<H> {
     /// # Errors
     /// [`StoreError`], except that nodes do not exist.
     pub async fn observe(&mut self) -> Result<Observation, StoreError> {
+        let (seen, _) = self.observe_with(async |_| ()).await?;
+        Ok(seen)
+    }
+
+    /// Like [`observe`](Self::observe), together with what `also` reads below the backend's
+    /// path, if there is a backend. It is asked for after the backend's state, and so is as new
+    /// as that or newer, and it costs no wait of its own.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn observe_with<T>(
+        &mut self,
+        also: impl AsyncFn(&str) -> T,
+    ) -> Result<(Observation, Option<T>), StoreError> {
         let store = &self.device.store;
+        let read = async |path: &str| join(read_backend(store, path), also(path)).await;
+        // Watched before it is read, so that no change falls between: requests are dealt
+        // with in the order in which they are sent.
+        let watched = async {
+            match &self.frontend {
+                Some(_) => Ok(None),
+                None => {
+                    let node = self.device.node("backend");
+                    store.watch_changes(&node).await.map(Some)
+                }
+            }
+        };
         // What the backend known so far says is asked together with whether it is still the one.
         let known = self.backend_path().map(str::to_string);
-        let (found, said) = join(self.device.find_backend(), async {
+        let said = async {
             match &known {
-                Some(path) => Some(read_backend(store, path).await),
+                Some(path) => Some(read(path).await),
                 None => None,
             }
-        })
-        .await;
+        };
+        let (watched, (found, said)) = join(watched, join(self.device.find_backend(), said)).await;
+        if let Some(watch) = watched? {
+            self.frontend = Some(watch);
+        }
         let Some(found) = found? else {
             self.backend = None;
-            return Ok(Observation {
+            let seen = Observation {
                 present: false,
                 backend: State::Unknown,
                 online: false,
-            });
+            };
+            return Ok((seen, None));
         };
         let is_known = matches!(&self.backend, Some((address, _)) if *address == found);
-        let (backend, online) = match said {
-            Some(said) if is_known => said?,
+        let (said, also) = match said {
+            Some(said) if is_known => said,
             _ => {
-                // Watched before it is read, so that no change falls between: requests are dealt
-                // with in the order in which they are sent.
                 let state_node = alloc::format!("{}/state", found.path);
-                let (watch, said) =
-                    join(store.watch(&state_node), read_backend(store, &found.path)).await;
+                let (watch, said) = join(store.watch_changes(&state_node), read(&found.path)).await;
                 self.backend = Some((found, watch?));
-                said?
+                said
             }
         };
-        Ok(Observation {
+        let (backend, online) = said?;
+        let seen = Observation {
             present: true,
             backend,
             online,
-        })
+        };
+        Ok((seen, Some(also)))
     }
 }
 

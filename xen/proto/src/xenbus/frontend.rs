@@ -52,7 +52,8 @@ pub enum Action {
 /// A frontend's machine. It starts before the device was looked for.
 ///
 /// The driver awaits observations, calls [`step`](Self::step) for each, and performs the
-/// action; it calls `step` again until the action is [`Action::Wait`].
+/// action; it calls `step` again until the action is [`Action::Wait`]. While it has awaited
+/// nothing since, an observation may be used again.
 #[derive(Clone, Debug)]
 pub struct Frontend {
     phase: Phase,

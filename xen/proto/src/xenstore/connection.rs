@@ -122,6 +122,8 @@ enum Fate {
 
 struct WatchState {
     path: String,
+    /// The event that only says that the watch is there is still to come, and to be ignored.
+    ignores_next: bool,
     changed: VecDeque<String>,
     waker: Option<Waker>,
 }
@@ -236,11 +238,13 @@ impl Connection {
     }
 
     /// Registers a watch before it is asked for: its first event may come before the reply.
-    pub(super) fn add_watch(&mut self, path: &str) -> WatchToken {
+    /// That one is ignored where `only_changes` are wanted.
+    pub(super) fn add_watch(&mut self, path: &str, only_changes: bool) -> WatchToken {
         let token = WatchToken(self.next_token);
         self.next_token += 1;
         let state = WatchState {
             path: path.to_string(),
+            ignores_next: only_changes,
             changed: VecDeque::new(),
             waker: None,
         };
@@ -534,6 +538,9 @@ impl Connection {
 impl WatchState {
     /// Remembers that `path` changed, in bounded memory.
     fn note(&mut self, path: &str) {
+        if core::mem::take(&mut self.ignores_next) {
+            return;
+        }
         if !self.changed.iter().any(|known| known == path) {
             if self.changed.len() >= MAX_CHANGED_PATHS {
                 self.changed.clear();

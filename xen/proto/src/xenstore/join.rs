@@ -2,75 +2,97 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::future::{Future, poll_fn};
-use core::pin::{Pin, pin};
-use core::task::Poll;
+use core::future::Future;
+use core::pin::Pin;
+use core::task::{Context, Poll};
 
 /// Awaits two futures at a time. They are begun in this order, and so are their requests: xenstored
 /// deals with those of one guest in the order in which they were sent.
-pub async fn join<A: Future, B: Future>(first: A, second: B) -> (A::Output, B::Output) {
-    let (mut first, mut second) = (pin!(first), pin!(second));
-    let (mut first_output, mut second_output) = (None, None);
-    poll_fn(|context| {
-        if first_output.is_none()
-            && let Poll::Ready(output) = first.as_mut().poll(context)
-        {
-            first_output = Some(output);
-        }
-        if second_output.is_none()
-            && let Poll::Ready(output) = second.as_mut().poll(context)
-        {
-            second_output = Some(output);
-        }
-        match (first_output.take(), second_output.take()) {
-            (Some(first), Some(second)) => Poll::Ready((first, second)),
-            (first, second) => {
-                (first_output, second_output) = (first, second);
-                Poll::Pending
-            }
-        }
-    })
-    .await
+///
+/// Each lies on the heap. Kept in place by an `async fn`, a future takes its size twice, as an
+/// argument and where it is pinned: four times in a join of joins, eight times in the next.
+pub fn join<A: Future, B: Future>(first: A, second: B) -> Join<A, B> {
+    Join(Entry::new(first), Entry::new(second))
 }
 
 /// Awaits any number of futures at a time, begun in this order; gives their outputs in this order.
-pub async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
-    let mut entries: Vec<Entry<F>> = futures
-        .into_iter()
-        .map(|future| Entry {
-            future: Box::pin(future),
-            output: None,
-        })
-        .collect();
-    poll_fn(|context| {
-        let mut waits = false;
-        for entry in entries.iter_mut().filter(|entry| entry.output.is_none()) {
-            match entry.future.as_mut().poll(context) {
-                Poll::Ready(output) => entry.output = Some(output),
-                Poll::Pending => waits = true,
-            }
-        }
-        match waits {
-            true => Poll::Pending,
-            false => Poll::Ready(()),
-        }
-    })
-    .await;
-    entries
-        .into_iter()
-        .filter_map(|entry| entry.output)
-        .collect()
+pub fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> JoinAll<F> {
+    JoinAll(futures.into_iter().map(Entry::new).collect())
 }
+
+/// See [`join`].
+#[must_use = "futures do nothing unless awaited"]
+pub struct Join<A: Future, B: Future>(Entry<A>, Entry<B>);
+
+/// See [`join_all`].
+#[must_use = "futures do nothing unless awaited"]
+pub struct JoinAll<F: Future>(Vec<Entry<F>>);
 
 struct Entry<F: Future> {
     future: Pin<Box<F>>,
     output: Option<F::Output>,
 }
 
+impl<F: Future> Entry<F> {
+    fn new(future: F) -> Self {
+        Self {
+            future: Box::pin(future),
+            output: None,
+        }
+    }
+
+    /// Whether there is an output now.
+    fn poll(&mut self, context: &mut Context<'_>) -> bool {
+        if self.output.is_none()
+            && let Poll::Ready(output) = self.future.as_mut().poll(context)
+        {
+            self.output = Some(output);
+        }
+        self.output.is_some()
+    }
+}
+
+// Nothing but what the boxes hold is pinned.
+impl<A: Future, B: Future> Unpin for Join<A, B> {}
+impl<F: Future> Unpin for JoinAll<F> {}
+
+impl<A: Future, B: Future> Future for Join<A, B> {
+    type Output = (A::Output, B::Output);
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self(first, second) = &mut *self;
+        // Both, whatever comes of the first.
+        if !(first.poll(context) & second.poll(context)) {
+            return Poll::Pending;
+        }
+        match (first.output.take(), second.output.take()) {
+            (Some(first), Some(second)) => Poll::Ready((first, second)),
+            _ => Poll::Pending,
+        }
+    }
+}
+
+impl<F: Future> Future for JoinAll<F> {
+    type Output = Vec<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let entries = &mut self.0;
+        let ready = entries
+            .iter_mut()
+            .fold(true, |ready, entry| entry.poll(context) & ready);
+        match ready {
+            true => Poll::Ready(entries.drain(..).filter_map(|entry| entry.output).collect()),
+            false => Poll::Pending,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use core::cell::{Cell, RefCell};
-    use core::task::{Context, Waker};
+    use core::future::poll_fn;
+    use core::pin::pin;
+    use core::task::Waker;
     use std::vec;
 
     use super::*;

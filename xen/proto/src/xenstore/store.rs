@@ -222,7 +222,22 @@ impl<H: Hypervisor> Store<H> {
     /// # Errors
     /// [`StoreError`]. A node need not exist to be watched.
     pub async fn watch(&self, path: &str) -> Result<Watch<H>, StoreError> {
-        let token = self.shared.connection.borrow_mut().add_watch(path);
+        self.add_watch(path, false).await
+    }
+
+    /// Like [`watch`](Self::watch), without the event that every watch begins with: tells of
+    /// changes after xenstored took it. For who reads the node in any case, and asks to do so
+    /// no earlier than for the watch.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn watch_changes(&self, path: &str) -> Result<Watch<H>, StoreError> {
+        self.add_watch(path, true).await
+    }
+
+    async fn add_watch(&self, path: &str, only_changes: bool) -> Result<Watch<H>, StoreError> {
+        let connection = &self.shared.connection;
+        let token = connection.borrow_mut().add_watch(path, only_changes);
         // From here on dropping it cleans up, also when the request fails or is given up.
         let mut watch = Watch::new(self.shared.clone(), path, token);
         let undo = Undo::Unwatch {

@@ -67,6 +67,7 @@ struct State {
     output: VecDeque<u8>,
     misbehave: Option<Misbehave>,
     received: Vec<MessageType>,
+    batches: u32,
     /// Woken at every change of the tree and every order.
     waiting: Vec<Waker>,
 }
@@ -169,6 +170,12 @@ impl FakeXenstored {
     /// The types of all requests received so far.
     pub fn received(&self) -> Vec<MessageType> {
         self.inner.state.borrow().received.clone()
+    }
+
+    /// How often requests were found after none were left: the round trips that the guest waited
+    /// for, as long as what it sends at a time fits in the ring.
+    pub fn batches(&self) -> u32 {
+        self.inner.state.borrow().batches
     }
 
     /// Watches the guest has registered.
@@ -388,6 +395,7 @@ impl FakeXenstored {
         let room = buffer.len().min(limit);
         let taken = state.requests.read(page, &mut buffer[..room]);
         let taken = taken.expect("the guest's index is right");
+        state.batches += u32::from(taken > 0);
         let mut input = &buffer[..taken];
         loop {
             let message = state.parser.next_message(&mut input);
@@ -436,6 +444,7 @@ impl State {
             output: VecDeque::new(),
             misbehave: None,
             received: Vec::new(),
+            batches: 0,
             waiting: Vec::new(),
         }
     }

@@ -14,7 +14,7 @@ use crate::xenstore::{Store, StoreError};
 /// Performs the machine's actions, without any rings.
 async fn drive(store: Store<FakeHypervisor>, phase: Rc<Cell<Phase>>) -> Result<(), StoreError> {
     let device = Device::new(store, "device/vif/0");
-    let mut follower = device.follow().await?;
+    let mut follower = device.follow();
     let mut frontend = Frontend::new();
     loop {
         follower.changed().await?;
@@ -198,6 +198,29 @@ fn a_state_is_not_written_to_a_device_that_is_gone() {
     });
     assert_eq!(written, (Ok(true), Ok(false)));
     assert!(bed.xenstored.directory("device/vif").is_empty());
+    assert_eq!(bed.xenstored.open_transactions(), 0);
+}
+
+#[test]
+fn only_what_was_made_again_is_removed() {
+    let bed = TestBed::new();
+    bed.xenstored.add_device("vif", 0, TestBed::PEER);
+    bed.xenstored.set_owner("device/vif", TestBed::GUEST, &[]);
+    let store = bed.store.clone();
+    let server = bed.xenstored.clone();
+    bed.executor.block_on(async move {
+        let device = Device::new(store.clone(), "device/vif/0");
+        assert_eq!(device.clear_if_gone().await, Ok(()));
+        assert_eq!(server.read("device/vif/0/state").as_deref(), Some("1"));
+        server.remove("device/vif/0");
+        assert_eq!(device.clear_if_gone().await, Ok(()), "nothing is there");
+        assert_eq!(store.write(&device.node("state"), "4").await, Ok(()));
+        assert_eq!(device.clear_if_gone().await, Ok(()));
+        assert!(server.directory("device/vif").is_empty());
+        // As libxl has it.
+        server.set_owner("device/vif", TestBed::PEER, &[TestBed::GUEST]);
+        assert_eq!(device.clear_if_gone().await, Ok(()));
+    });
     assert_eq!(bed.xenstored.open_transactions(), 0);
 }
 

@@ -30,6 +30,20 @@ fn a_watch_fires_once_at_the_start_and_at_each_change() {
 }
 
 #[test]
+fn a_watch_for_changes_does_not_fire_at_the_start() {
+    let bed = TestBed::new();
+    let server = bed.xenstored.clone();
+    let seen = run(&bed, async move |store| {
+        let mut watch = store.watch_changes("data").await.unwrap();
+        // The event of the start has come before this answer.
+        store.read("data").await.unwrap();
+        server.write("data/a", "1");
+        watch.changed().await.unwrap()
+    });
+    assert_eq!(seen, "data/a");
+}
+
+#[test]
 fn absolute_watches_tell_absolute_paths() {
     let bed = TestBed::new();
     let server = bed.xenstored.clone();
