@@ -16,6 +16,8 @@
 
 extern crate alloc;
 
+#[path = "../../../examples/http/src/connection.rs"]
+mod connection;
 #[path = "../../../examples/http/src/content.rs"]
 mod content;
 #[path = "../../../examples/http/src/echo.rs"]
@@ -30,13 +32,11 @@ mod socket;
 use core::net::Ipv6Addr;
 
 use embedded_io_async::{Read, Write};
-use picoserve::time::Duration;
-use picoserve::{Config, Router, Server, Timeouts};
 use rekernel::net::{BindError, TcpListener, TcpOptions, TcpStream, UdpSocket, first_address};
+use rekernel::time::Duration;
 
+use crate::connection::IdleLimits;
 use crate::content::Pattern;
-use crate::service::Service;
-use crate::socket::{GuestTimer, Socket};
 
 const HTTP: u16 = 80;
 const SOURCE: u16 = 5001;
@@ -65,7 +65,13 @@ async fn main() -> Result<(), BindError> {
     });
     let pattern = Pattern::new();
     accept(http, |stream| {
-        rekernel::spawn(serve(stream, pattern.clone()))
+        let peer = stream.peer_addr();
+        rekernel::spawn(connection::serve(
+            stream,
+            peer,
+            pattern.clone(),
+            IDLE_LIMITS,
+        ))
     })
     .await;
     Ok(())
@@ -116,23 +122,7 @@ async fn send_back(socket: UdpSocket) {
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-const CONFIG: Config = Config::new(Timeouts {
-    start_read_request: HOUR,
-    persistent_start_read_request: HOUR,
-    read_request: Duration::from_secs(10),
-    write: Duration::from_secs(30),
-})
-.keep_connection_alive();
-
-async fn serve(stream: TcpStream, pattern: Pattern) {
-    let socket = Socket::new(stream);
-    let router = Router::from_service(Service {
-        upload: socket.upload(),
-        pattern,
-    });
-    let mut head = alloc::vec![0; echo::HEAD_BYTES];
-    let server = Server::custom(&router, GuestTimer, &CONFIG, &mut head);
-    if let Err(error) = server.serve(socket).await {
-        log::debug!("{error}");
-    }
-}
+const IDLE_LIMITS: IdleLimits = IdleLimits {
+    first: HOUR,
+    next: HOUR,
+};

@@ -11,7 +11,8 @@
 //! $ curl http://127.0.0.1:8080/activity         counters: halts, hypercalls, readings of the clock
 //! ```
 //!
-//! Every connection has its own task and is kept alive. The command-line key `port` chooses
+//! Every connection has its own task and is kept alive; one that idles takes little memory
+//! ([`connection`]). The command-line key `port` chooses
 //! another port than 80. The HTTP library is picoserve; [`socket`] is all it needs to know
 //! about rekernel.
 #![no_std]
@@ -20,6 +21,7 @@
 
 extern crate alloc;
 
+mod connection;
 mod content;
 mod echo;
 mod page;
@@ -28,13 +30,11 @@ mod socket;
 
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use picoserve::time::Duration;
-use picoserve::{Config, Router, Server, Timeouts};
-use rekernel::net::{BindError, TcpListener, TcpStream, first_address, watch_interfaces};
+use rekernel::net::{BindError, TcpListener, first_address, watch_interfaces};
+use rekernel::time::Duration;
 
+use crate::connection::IdleLimits;
 use crate::content::Pattern;
-use crate::service::Service;
-use crate::socket::{GuestTimer, Socket};
 
 #[rekernel::main(keys = ["port"])]
 async fn main() -> Result<(), BindError> {
@@ -45,7 +45,8 @@ async fn main() -> Result<(), BindError> {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                rekernel::spawn(serve(stream, peer, pattern.clone()));
+                let pattern = pattern.clone();
+                rekernel::spawn(connection::serve(stream, peer, pattern, IDLE_LIMITS));
             }
             Err(error) => log::warn!("connection lost: {error}"),
         }
@@ -82,26 +83,7 @@ async fn announce(port: u16) {
     rekernel::ready(format_args!("http://{authority}/"));
 }
 
-/// Limits for one connection. The library stops reading a request's head after
-/// `read_request`; an idle connection is closed after `persistent_start_read_request`.
-const CONFIG: Config = Config::new(Timeouts {
-    start_read_request: Duration::from_secs(10),
-    persistent_start_read_request: Duration::from_secs(60),
-    read_request: Duration::from_secs(10),
-    write: Duration::from_secs(30),
-})
-.keep_connection_alive();
-
-async fn serve(stream: TcpStream, peer: SocketAddr, pattern: Pattern) {
-    let socket = Socket::new(stream);
-    let router = Router::from_service(Service {
-        upload: socket.upload(),
-        pattern,
-    });
-    let mut head = alloc::vec![0; echo::HEAD_BYTES];
-    let server = Server::custom(&router, GuestTimer, &CONFIG, &mut head);
-    match server.serve(socket).await {
-        Ok(served) => log::debug!("{peer}: {} requests", served.handled_requests_count),
-        Err(error) => log::debug!("{peer}: {error}"),
-    }
-}
+const IDLE_LIMITS: IdleLimits = IdleLimits {
+    first: Duration::from_secs(10),
+    next: Duration::from_secs(60),
+};

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec;
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use core::time::Duration;
 
 use embedded_io_async::{ErrorType, Read, Write};
@@ -23,19 +23,43 @@ impl Timer<Guest> for GuestTimer {
     }
 }
 
-/// A connection for picoserve.
-pub(crate) struct Socket {
+/// A connection, with or without a request under way.
+pub(crate) struct Connection {
     read: Upload,
-    write: Writer,
+    write: OwnedWriteHalf,
 }
 
-impl Socket {
+impl Connection {
     pub(crate) fn new(stream: TcpStream) -> Self {
         let (read, write) = stream.into_split();
         Self {
-            read: Upload(Rc::new(RefCell::new(Some(read)))),
+            read: Upload(Rc::new(Reader {
+                half: RefCell::new(Some(read)),
+                reads: Cell::new(false),
+            })),
+            write,
+        }
+    }
+
+    /// Waits until there is something to read, or the end.
+    pub(crate) async fn readable(&self) {
+        if let Some(half) = &self.read.lend().half {
+            half.readable().await;
+        }
+    }
+
+    /// Whether the library, which has come to an end in order, did so while it waited for another
+    /// request.
+    pub(crate) fn awaits_request(&self) -> bool {
+        self.read.0.reads.get()
+    }
+
+    /// What the library needs to serve requests.
+    pub(crate) fn socket(&mut self) -> Socket<'_> {
+        Socket {
+            read: self.read.clone(),
             write: Writer {
-                half: write,
+                half: &mut self.write,
                 buffer: vec![0; BUFFER].into(),
                 used: 0,
             },
@@ -48,12 +72,24 @@ impl Socket {
     }
 }
 
-impl picoserve::io::Socket<Guest> for Socket {
-    type Error = TcpError;
-    type ReadHalf<'a> = &'a mut Upload;
-    type WriteHalf<'a> = &'a mut Writer;
+/// A connection for picoserve.
+pub(crate) struct Socket<'c> {
+    read: Upload,
+    write: Writer<'c>,
+}
 
-    fn split(&mut self) -> (&mut Upload, &mut Writer) {
+impl<'c> picoserve::io::Socket<Guest> for Socket<'c> {
+    type Error = TcpError;
+    type ReadHalf<'a>
+        = &'a mut Upload
+    where
+        'c: 'a;
+    type WriteHalf<'a>
+        = &'a mut Writer<'c>
+    where
+        'c: 'a;
+
+    fn split(&mut self) -> (&mut Upload, &mut Writer<'c>) {
         (&mut self.read, &mut self.write)
     }
 
@@ -71,7 +107,8 @@ impl picoserve::io::Socket<Guest> for Socket {
         _timeouts: &Timeouts,
         _timer: &T,
     ) -> Result<(), picoserve::Error<TcpError>> {
-        // Dropping both halves finishes the connection in order.
+        // The connection is its owner's, whom another request may reach. Dropping it finishes
+        // it in order.
         Ok(())
     }
 }
@@ -79,7 +116,13 @@ impl picoserve::io::Socket<Guest> for Socket {
 /// The reading direction, shared between picoserve and one handler, of which one reads at a
 /// time. Whoever reads has the half taken out.
 #[derive(Clone)]
-pub(crate) struct Upload(Rc<RefCell<Option<OwnedReadHalf>>>);
+pub(crate) struct Upload(Rc<Reader>);
+
+struct Reader {
+    half: RefCell<Option<OwnedReadHalf>>,
+    /// The library is reading, or gave that up.
+    reads: Cell<bool>,
+}
 
 impl Upload {
     /// Reads what is there, waiting for at least one byte; 0 at the end, or if the connection
@@ -94,7 +137,7 @@ impl Upload {
 
     fn lend(&self) -> Lent<'_> {
         Lent {
-            half: self.0.borrow_mut().take(),
+            half: self.0.half.borrow_mut().take(),
             owner: self,
         }
     }
@@ -109,7 +152,7 @@ struct Lent<'a> {
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
         if let Some(half) = self.half.take() {
-            self.owner.0.replace(Some(half));
+            self.owner.0.half.replace(Some(half));
         }
     }
 }
@@ -120,11 +163,14 @@ impl ErrorType for Upload {
 
 impl Read for Upload {
     async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, TcpError> {
+        self.0.reads.set(true);
         let mut lent = self.lend();
-        match &mut lent.half {
+        let result = match &mut lent.half {
             Some(half) => half.read(buffer).await,
             None => Err(TcpError::Closed),
-        }
+        };
+        self.0.reads.set(false);
+        result
     }
 }
 
@@ -133,24 +179,24 @@ impl Read for Upload {
 const BUFFER: usize = 1024;
 
 /// The writing direction.
-pub(crate) struct Writer {
-    half: OwnedWriteHalf,
+pub(crate) struct Writer<'c> {
+    half: &'c mut OwnedWriteHalf,
     buffer: Box<[u8]>,
     used: usize,
 }
 
-impl Writer {
+impl Writer<'_> {
     async fn empty(&mut self) -> Result<(), TcpError> {
         let filled = core::mem::take(&mut self.used);
         self.half.write_all(&self.buffer[..filled]).await
     }
 }
 
-impl ErrorType for Writer {
+impl ErrorType for Writer<'_> {
     type Error = TcpError;
 }
 
-impl Write for Writer {
+impl Write for Writer<'_> {
     async fn write(&mut self, data: &[u8]) -> Result<usize, TcpError> {
         if data.len() > self.buffer.len() - self.used {
             self.empty().await?;
@@ -169,7 +215,7 @@ impl Write for Writer {
     }
 }
 
-impl picoserve::io::Write for Writer {
+impl picoserve::io::Write for Writer<'_> {
     async fn write_with<F: FnOnce(BorrowedCursor<'_>) -> R, R>(
         &mut self,
         fill: F,

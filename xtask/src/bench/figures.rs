@@ -84,7 +84,7 @@ figures! {
     DATAGRAMS: "UDP datagrams echoed", "per s", Higher, None, None;
     CPU_PER_DATAGRAM: "guest CPU per UDP datagram", "us", Lower, None, None;
     BESIDE_IDLE: "requests/s beside idle connections / without", "", Higher, None, None, bound 0.9;
-    MEMORY_PER_HTTP: "memory per idle HTTP connection", "KiB", Lower, None, None;
+    MEMORY_PER_HTTP: "memory per idle HTTP connection", "KiB", Lower, None, None, bound 8.0;
     MEMORY_PER_TCP: "memory per idle TCP connection", "KiB", Lower, None, None, bound 8.0;
 }
 

@@ -1,12 +1,12 @@
 //! The `http` example under QEMU.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use cargo_rekernel::qemu::Machine;
 
 use super::{BOOT_LIMIT, Context, Test};
-use crate::http::{self, Response};
+use crate::http::{self, Connection, Response};
 
 pub(super) const TESTS: &[Test] = &[
     ("http on pc: page, bytes, echo", |context| {
@@ -19,6 +19,10 @@ pub(super) const TESTS: &[Test] = &[
         serve(context, Machine::Microvm)
     }),
     ("http: 8 connections in parallel", parallel),
+    (
+        "http: an idle connection weighs at most 8 KiB",
+        idle_connections,
+    ),
     (
         "http in 8 MiB of RAM works or says what it needs",
         eight_mib,
@@ -113,6 +117,70 @@ fn many_requests(port: u16) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Connections that had a request each, and then nothing to do. Enough that the tables and the
+/// partly used pages, which any number has, weigh little on each.
+const IDLE_CONNECTIONS: u32 = 800;
+
+/// The most that each of them may take of the guest's heap, socket buffers included, in KiB.
+const IDLE_KIBIBYTES: f64 = 8.0;
+
+fn idle_connections(context: &Context) -> Result<()> {
+    let (mut boot, port) = context.boot_with_port("http", PORT, |_| {})?;
+    boot.wait_until_ready(BOOT_LIMIT)?;
+    let outcome = weigh_idle_connections(port);
+    let each = boot.explain(outcome)?;
+    context.measurements.note(
+        &format!("an idle HTTP connection, one of {IDLE_CONNECTIONS}"),
+        format!("{each:.1} KiB"),
+    );
+    Ok(())
+}
+
+fn weigh_idle_connections(port: u16) -> Result<f64> {
+    let before = heap_in_use(port)?;
+    let mut connections = Vec::new();
+    for _ in 0..IDLE_CONNECTIONS {
+        let mut connection = Connection::open(port, REQUEST_LIMIT)?;
+        connection.get("/bytes/1")?;
+        connections.push(connection);
+    }
+    // What a request needed is given back some time after it.
+    let until = Instant::now() + REQUEST_LIMIT;
+    let each = loop {
+        let grown = heap_in_use(port)?.saturating_sub(before);
+        let each = f64::from(grown) / f64::from(IDLE_CONNECTIONS);
+        if each <= IDLE_KIBIBYTES {
+            break each;
+        }
+        ensure!(
+            Instant::now() < until,
+            "each of {IDLE_CONNECTIONS} idle connections still takes {each:.1} KiB, more than \
+             {IDLE_KIBIBYTES}, {} s after its request",
+            REQUEST_LIMIT.as_secs()
+        );
+        std::thread::sleep(Duration::from_millis(200));
+    };
+    for connection in &mut connections {
+        let answer = connection.get("/bytes/2")?;
+        ensure!(
+            answer.len() == 2,
+            "after its pause a connection answers with {} bytes instead of 2",
+            answer.len()
+        );
+    }
+    Ok(each)
+}
+
+/// KiB of the guest's heap that are in use, from its page: `heap<td>132 of 14000 KiB in use`.
+fn heap_in_use(port: u16) -> Result<u32> {
+    let page = http::get(port, "/", REQUEST_LIMIT)?.text();
+    let used = page
+        .split_once(">heap<td>")
+        .and_then(|(_, row)| row.split_once(" of "))
+        .and_then(|(used, _)| used.parse().ok());
+    used.with_context(|| format!("the page does not say how much of the heap is in use: {page}"))
 }
 
 /// 8 MiB is the size of a small router's memory: either it serves there, or its last

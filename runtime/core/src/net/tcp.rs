@@ -145,6 +145,20 @@ impl TcpStream {
         (read, OwnedWriteHalf { stream })
     }
 
+    /// Waits until there is something to read, or nothing more to come. A program with many idle
+    /// connections need not have a buffer for each of them before that.
+    pub async fn readable(&self) {
+        poll_fn(|task| {
+            if self.can_read_at_once() {
+                return Poll::Ready(());
+            }
+            self.connection
+                .with_socket(|socket| socket.register_recv_waker(task.waker()));
+            Poll::Pending
+        })
+        .await;
+    }
+
     /// Tells the peer, after all that was written, that no more will be written. Reading goes
     /// on.
     pub fn shutdown(&self) {
@@ -314,6 +328,20 @@ pub struct OwnedReadHalf {
 #[derive(Debug)]
 pub struct OwnedWriteHalf {
     stream: Rc<TcpStream>,
+}
+
+impl OwnedReadHalf {
+    /// As [`TcpStream::readable`].
+    pub async fn readable(&self) {
+        self.stream.readable().await;
+    }
+}
+
+impl ReadHalf<'_> {
+    /// As [`TcpStream::readable`].
+    pub async fn readable(&self) {
+        self.stream.readable().await;
+    }
 }
 
 impl OwnedWriteHalf {

@@ -62,6 +62,33 @@ pub(crate) async fn exchange_data(stream: TcpStream, data: Vec<u8>) -> OwnedRead
 }
 
 #[test]
+fn a_stream_is_readable_once_there_is_something_or_the_end() {
+    run(async {
+        let pair = Pair::new();
+        serve_echo(&pair.server, 7);
+        settle().await;
+        let mut stream = pair
+            .client
+            .connect(at(SERVER, 7), TcpOptions::default())
+            .await
+            .unwrap();
+        let nothing = timeout(Duration::from_secs(5), stream.readable()).await;
+        assert!(nothing.is_err(), "nothing was sent");
+        stream.write_all(b"hello").await.unwrap();
+        // It takes nothing away, however often it is asked.
+        stream.readable().await;
+        stream.readable().await;
+        let mut received = [0; 5];
+        stream.read_exact(&mut received).await.unwrap();
+        assert_eq!(&received, b"hello");
+        stream.shutdown();
+        stream.readable().await;
+        assert_eq!(stream.read(&mut received).await, Ok(0));
+        stream.readable().await;
+    });
+}
+
+#[test]
 fn echo_and_addresses() {
     run(async {
         let pair = Pair::new();
