@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::ops::Range;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -26,7 +27,7 @@ Examples:
   cargo rekernel gdb hello -- -ex 'break panic_impl' -ex continue
   cargo rekernel gdb hello -- -batch -ex backtrace
 
-The guest stops at the first line of its main function; words after `--` go to gdb. Leaving gdb ends the
+The guest stops in the first lines of its main function; words after `--` go to gdb. Leaving gdb ends the
 guest. Guests are built optimised: functions may be inlined and variables unknown, lines are right.";
 
 /// Which guest, and what gdb shall do besides.
@@ -106,10 +107,12 @@ fn debug(
         // A message after each continue that the symbols of a shared library were not loaded.
         .args(["-ex", "set auto-solib-add off"])
         .arg("-ex")
-        .arg(format!("target remote {}", socket.path.display()))
-        .arg("-ex")
-        .arg(format!("break {}", breakpoint(&guest.package.source)))
-        .args(["-ex", "continue"])
+        .arg(format!("target remote {}", socket.path.display()));
+    for place in breakpoints(&guest.package.source) {
+        gdb.arg("-ex").arg(format!("break {place}"));
+    }
+    // Main begins once: behind that the breakpoints would only be in the way.
+    gdb.args(["-ex", "continue", "-ex", "delete"])
         .args(&arguments.gdb)
         .arg(&guest.debug);
     let mut child = gdb.spawn().context("gdb could not be started")?;
@@ -130,32 +133,42 @@ fn debug(
     })
 }
 
-/// Where to stop: the line of the main function, whose code the optimiser has put somewhere else. Where
-/// the source does not tell, the symbol at which the boot code hands over.
-fn breakpoint(source: &Path) -> String {
+/// Where to stop: the first lines of the main function, whichever comes first. The optimiser has put
+/// their code somewhere else, and the line of the function itself may belong to what is done when it goes
+/// on after a pause. Where the source does not tell, the symbol at which the boot code hands over.
+fn breakpoints(source: &Path) -> Vec<String> {
     let text = fs::read_to_string(source).unwrap_or_default();
-    match main_line(&text) {
-        Some(line) => format!("{}:{line}", source.display()),
-        None => {
-            warning(&format!(
-                "{} has no #[rekernel::main]: stopping where the boot code hands over",
-                source.display()
-            ));
-            "pvh_boot_main".to_owned()
-        }
+    let lines = main_lines(&text);
+    if lines.is_empty() {
+        warning(&format!(
+            "{} has no #[rekernel::main]: stopping where the boot code hands over",
+            source.display()
+        ));
+        return vec!["pvh_boot_main".to_owned()];
     }
+    lines
+        .map(|line| format!("{}:{line}", source.display()))
+        .collect()
 }
 
-/// The number of the line, from 1, on which the function below the attribute begins.
-fn main_line(source: &str) -> Option<usize> {
+/// The numbers, from 1, of the first lines of the function below the attribute.
+fn main_lines(source: &str) -> Range<usize> {
     let mut lines = source.lines().enumerate();
-    lines.find(|(_, line)| line.trim_start().starts_with("#[rekernel::main"))?;
-    let (index, _) = lines.find(|(_, line)| {
+    let attribute = lines.find(|(_, line)| line.trim_start().starts_with("#[rekernel::main"));
+    let function = lines.find(|(_, line)| {
         let line = line.trim_start();
         !line.starts_with("//") && line.contains("fn ")
-    })?;
-    Some(index + 1)
+    });
+    let (Some(_), Some((first, _))) = (attribute, function) else {
+        return 0..0;
+    };
+    let end = lines.find(|(_, line)| line.starts_with('}'));
+    let end = end.map_or(first + 1, |(end, _)| end);
+    first + 1..(end + 1).min(first + 1 + MOST_LINES)
 }
+
+/// A first statement is not longer than this many lines.
+const MOST_LINES: usize = 8;
 
 /// A socket that only this user can connect to, in a folder that is removed at the end.
 struct Socket {
@@ -213,10 +226,17 @@ mod tests {
     #[test]
     fn the_main_function_is_found_below_its_attribute() {
         let source = "//! fn x\nfn before() {}\n\n#[rekernel::main(keys = [\"a\"])]\n// fn\nasync fn main() {\n";
-        assert_eq!(main_line(source), Some(6));
-        assert_eq!(main_line("#[rekernel::main]\n"), None);
-        assert_eq!(main_line("fn main() {}\n"), None);
-        assert_eq!(breakpoint(Path::new("/nonexistent")), "pvh_boot_main");
+        assert_eq!(main_lines(source), 6..7);
+        let body = "    a();\n".repeat(3);
+        assert_eq!(main_lines(&format!("{source}{body}}}\n")), 6..10);
+        let body = "    a();\n".repeat(30);
+        assert_eq!(
+            main_lines(&format!("{source}{body}}}\n")),
+            6..6 + MOST_LINES
+        );
+        assert!(main_lines("#[rekernel::main]\n").is_empty());
+        assert!(main_lines("fn main() {}\n").is_empty());
+        assert_eq!(breakpoints(Path::new("/nonexistent")), ["pvh_boot_main"]);
     }
 
     #[test]

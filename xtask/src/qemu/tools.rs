@@ -193,14 +193,13 @@ fn gdb(_: &Context) -> Result<()> {
         "--",
         "-batch",
         "-ex",
-        "info line",
+        "info registers rip",
         "-ex",
         "backtrace 3",
     ])?;
     for words in [
-        "Breakpoint 1",
-        "examples/hello/src/main.rs",
-        "async fn main()",
+        "Breakpoint ",
+        "{async_fn#0} () at examples/hello/src/main.rs:",
         "#0 ",
     ] {
         ensure!(outcome.stdout.contains(words), "no `{words}`; {outcome}");
