@@ -227,6 +227,14 @@ impl Acknowledgement {
         })
     }
 
+    /// The frame as if it had come with another sequence number.
+    pub(super) fn at(&mut self, sequence: u32) -> &[u8] {
+        let mut segment = TcpPacket::new_unchecked(&mut self.frame[self.transport..]);
+        segment.set_seq_number(TcpSeqNumber(sequence as i32));
+        segment.fill_checksum(&self.source, &self.destination);
+        &self.frame
+    }
+
     /// The frame that acknowledges up to `number`.
     pub(super) fn of(&mut self, number: u32) -> &[u8] {
         let mut segment = TcpPacket::new_unchecked(&mut self.frame[self.transport..]);

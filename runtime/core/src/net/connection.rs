@@ -27,6 +27,10 @@ use crate::time::Instant;
 /// How long an acknowledgement waits for something to go along with.
 pub(super) const ACKNOWLEDGEMENT_DELAY: Duration = Duration::from_millis(10);
 
+/// How far rounding may take back a window that was offered: its largest unit (RFC 7323, section
+/// 2.3).
+const LARGEST_ROUNDING: u32 = 1 << 14;
+
 /// How long a peer may take to complete the handshake it began.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -64,6 +68,8 @@ pub(super) struct Connection {
     pub(super) peer_segment: Cell<u16>,
     /// The sequence number after the window that our SYN offered, until we sent another segment.
     first_window_end: Cell<Option<u32>>,
+    /// The number of the byte that the peer may not send yet, where it was last offered no window.
+    closed_window: Cell<Option<u32>>,
     pub(super) growth: Growth,
     /// The last segment sent.
     pub(super) last_segment: Cell<Option<Segment>>,
@@ -154,6 +160,7 @@ impl Connection {
             peer_finished: Cell::new(false),
             peer_segment: Cell::new(DEFAULT_SEGMENT),
             first_window_end: Cell::new(None),
+            closed_window: Cell::new(None),
             growth: Growth::new(),
             last_segment: Cell::new(None),
             user_timeout: options.user_timeout,
@@ -249,6 +256,22 @@ impl Connection {
         })
     }
 
+    /// Where the peer is, if a segment with an acknowledgement lies behind a window of zero.
+    ///
+    /// smoltcp ignores what such a segment acknowledges and offers, where RFC 9293 (section
+    /// 3.10.7.4) asks for the opposite. There are such: a scaled window is rounded down, so that
+    /// it closes in front of bytes that were offered, and once those are sent all of the peer's
+    /// acknowledgements stand behind them. With both buffers full nothing would ever move again.
+    pub(super) fn behind_closed_window(&self, arrival: &Arrival) -> Option<u32> {
+        let closed = self
+            .closed_window
+            .get()
+            .filter(|_| arrival.acknowledgement.is_some())?;
+        let beyond = arrival.sequence.wrapping_sub(closed);
+        let is_behind = beyond <= LARGEST_ROUNDING && (beyond > 0 || arrival.payload > 0);
+        is_behind.then_some(closed)
+    }
+
     /// Notes what smoltcp sent.
     pub(super) fn has_sent(&self, observed: &Observed) {
         let Some(segment) = observed.segment else {
@@ -256,6 +279,9 @@ impl Connection {
         };
         let last = self.last_segment.replace(Some(segment));
         self.growth.sent(segment, last);
+        let closed = observed.closes_window && !observed.opens;
+        self.closed_window
+            .set(closed.then_some(segment.acknowledgement));
         if !observed.opens {
             self.first_window_end.set(None);
         }

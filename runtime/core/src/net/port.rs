@@ -63,6 +63,8 @@ pub(super) struct Observed {
     pub(super) segment: Option<Segment>,
     /// That segment has SYN.
     pub(super) opens: bool,
+    /// That segment offers a window of zero.
+    pub(super) closes_window: bool,
 }
 
 /// The numbers of a TCP segment that was sent.
@@ -216,6 +218,7 @@ impl Port {
             Sent::Tcp(segment) => {
                 self.observed.segment = Some(segment.numbers);
                 self.observed.opens = segment.opens;
+                self.observed.closes_window = segment.closes_window;
                 self.finish_segment(frame, &segment);
             }
             Sent::Udp(ip) if is_too_long => {

@@ -79,6 +79,15 @@ impl Interface {
             }
             connection.expect_segment(&arrival);
             self.receive_steps(engine, now, frame, &connection, &arrival);
+            if let Some(closed) = connection.behind_closed_window(&arrival)
+                && let Some(mut acknowledgement) = build::Acknowledgement::without_payload(
+                    frame,
+                    engine.port.vouches_for_checksums(),
+                )
+            {
+                let frame = acknowledgement.at(closed);
+                connection.with_sockets(|sockets| engine.receive(now, frame, Some(sockets)));
+            }
             connection.with_sockets(|sockets| engine.receive(now, frame, Some(sockets)));
             connection.has_sent(&engine.port.observed);
             connection.take_note(now, Some(&arrival));

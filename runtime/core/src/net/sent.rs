@@ -21,6 +21,8 @@ pub(super) struct Tcp {
     pub(super) ip: IpHeader,
     pub(super) numbers: Segment,
     pub(super) opens: bool,
+    /// It offers a window of zero.
+    pub(super) closes_window: bool,
     /// Bytes of payload.
     pub(super) payload: usize,
 }
@@ -69,6 +71,7 @@ impl Sent {
                         acknowledgement: segment.ack_number().0 as u32,
                     },
                     opens: segment.syn(),
+                    closes_window: segment.window_len() == 0,
                     payload: payload.len() - usize::from(segment.header_len()),
                 })
             }

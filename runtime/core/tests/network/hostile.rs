@@ -331,6 +331,57 @@ fn a_late_fin_is_acknowledged_in_time_wait() {
 }
 
 #[test]
+fn acknowledgements_count_behind_a_closed_window() {
+    const ROOM: usize = 1000;
+    run(async {
+        let (_wire, stack, raw) = alone(static_ipv4(SERVER));
+        settle().await;
+        let options = TcpOptions {
+            receive_buffer: Some(ROOM),
+            ..TcpOptions::default()
+        };
+        let listener = stack.listen(at(SERVER, 80), options).unwrap();
+        let peer = Peer::new(&raw, CLIENT, SERVER);
+        peer.announce();
+        while raw.try_next().is_some() {}
+        peer.send_tcp(&segment(5000, 80, TcpControl::Syn));
+        let next = async || loop {
+            if let Some((Segment(segment), _)) = parse_tcp(&raw.next().await) {
+                return segment;
+            }
+        };
+        let syn = next().await;
+        let mut ours = TcpRepr {
+            seq_number: TcpSeqNumber(1001),
+            ack_number: Some(syn.seq_number + 1),
+            ..segment(5000, 80, TcpControl::None)
+        };
+        peer.send_tcp(&ours);
+        let (mut stream, _) = listener.accept().await.unwrap();
+        // Nobody reads it.
+        let room = vec![0; ROOM];
+        peer.send_tcp(&TcpRepr {
+            payload: &room,
+            ..ours
+        });
+        loop {
+            if next().await.window_len == 0 {
+                break;
+            }
+        }
+        // One byte that an earlier window offered is on its way when it closes: all that the peer
+        // says from now on stands behind it.
+        stream.write_all(b"x").await.unwrap();
+        let theirs = next().await;
+        ours.seq_number += ROOM + 1;
+        ours.ack_number = Some(theirs.seq_number + 1);
+        peer.send_tcp(&ours);
+        let acknowledged = timeout(Duration::from_millis(100), stream.acknowledged()).await;
+        acknowledged.unwrap().unwrap();
+    });
+}
+
+#[test]
 fn router_advertisements_with_impossible_prefixes() {
     for prefix in ["ff02::", "fe80::", "::", "ff0e:1::"] {
         crate::ipv6::advertise_to_a_stack(prefix.parse().unwrap(), 64, 1800, |addresses| {
