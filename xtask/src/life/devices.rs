@@ -16,6 +16,10 @@ pub(super) const TESTS: &[Test] = &[
         "a vif whose backend dies at any moment serves again",
         backend_deaths,
     ),
+    (
+        "a vif with senseless values leaves the other at work",
+        senseless_values,
+    ),
     ("a rate-limited vif goes on without stalls", rate_limited),
 ];
 
@@ -175,6 +179,50 @@ fn backend_deaths(context: &Context) -> Result<()> {
         &format!("slowest return of service in {deaths} deaths of a backend"),
         format!("{slowest} ms"),
     );
+    Ok(())
+}
+
+/// Written with `xenstore-write`, as `xl` refuses most of it.
+fn senseless_values(context: &Context) -> Result<()> {
+    const MAC: &str = "00:16:3e:77:00:01";
+    let guest = with_room_for_a_second(context, "life-senseless")?;
+    let attach = functions(&guest, &address(SECOND))
+        + &format!(
+            "xl network-attach $name bridge={BRIDGE} mac={MAC} && serves 20 || fail 'no answer'"
+        );
+    guest.explain(context.sh(&attach, 2 * XL_LIMIT))?;
+    let again = |nodes: &str| {
+        // A backend that closes is connected again, with what the nodes say then.
+        let script = functions(&guest, &address(SECOND))
+            + &format!(
+                "own=/local/domain/$id/device/vif/1; node=/local/domain/0/backend/vif/$id/1
+                 {nodes}
+                 echo vif-$id-1 > /sys/bus/xen-backend/drivers/vif/unbind
+                 echo vif-$id-1 > /sys/bus/xen-backend/drivers/vif/bind
+                 for try in $(seq 50); do [ -e /sys/class/net/vif$id.1 ] && break; sleep 0.1; done
+                 ip link set vif$id.1 master {BRIDGE} up
+                 xenstore-write $node/hotplug-status connected"
+            );
+        guest.explain(context.sh(&script, XL_LIMIT))
+    };
+    for mtu in ["0", "65536"] {
+        again(&format!("xenstore-write $own/mtu {mtu}"))?;
+        guest.explain(guest.wait_for(&format!("mtu = \"{mtu}\""), XL_LIMIT))?;
+        let serves = functions(&guest, &address(SECOND)) + "serves 20 || fail 'no answer'";
+        guest.explain(context.sh(&serves, XL_LIMIT))?;
+    }
+    again("xenstore-write $own/mac 00:16:3e:zz:00:01")?;
+    guest.explain(guest.wait_for("mac = \"00:16:3e:zz:00:01\"", XL_LIMIT))?;
+    // The other interface does not notice, and states that are none are survived.
+    let script = functions(&guest, &address(FIRST))
+        + "node=/local/domain/0/backend/vif/$id/1
+           serves 10 || fail 'the other interface is gone'
+           for state in '' -1 7 999; do xenstore-write -- $node/state \"$state\"; sleep 0.2; done
+           serves 10 || fail 'the other interface is gone'";
+    guest.explain(context.sh(&script, XL_LIMIT))?;
+    again(&format!("xenstore-write $own/mac {MAC}"))?;
+    let serves = functions(&guest, &address(SECOND)) + "serves 90 || fail 'no answer at last'";
+    guest.explain(context.sh(&serves, 2 * XL_LIMIT))?;
     Ok(())
 }
 
