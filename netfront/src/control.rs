@@ -3,12 +3,12 @@
 mod publish;
 
 use alloc::format;
-use alloc::rc::Rc;
+use alloc::rc::{Rc, Weak};
 use alloc::string::{String, ToString};
 use core::cell::RefCell;
 use core::fmt;
 use core::future::{Future, poll_fn};
-use core::pin::Pin;
+use core::pin::{Pin, pin};
 use core::task::Poll;
 use core::time::Duration;
 
@@ -68,6 +68,40 @@ pub struct Control<H: Hypervisor> {
     rest_at: Option<Duration>,
 }
 
+/// Tells an interface that the guest was restored in another domain. Does not keep it alive.
+pub struct ResumeHandle<H: Hypervisor> {
+    shared: Weak<RefCell<Shared<H>>>,
+}
+
+impl<H: Hypervisor> ResumeHandle<H> {
+    /// The guest is another domain now: the link goes down, and grants and ports end, all at once. To be
+    /// called before any other task runs. False if the interface is gone.
+    pub fn restored(&self) -> bool {
+        match self.shared.upgrade() {
+            Some(shared) => {
+                shared.borrow_mut().restore();
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Whether the interface is there still.
+    pub fn is_alive(&self) -> bool {
+        self.shared.strong_count() > 0
+    }
+
+    /// Whether the [control task](Control::run) has given up what it was at since
+    /// [`restored`](Self::restored), or there is none any more. Until then xenstore must stay
+    /// [detached](Store::detach): what was meant for the old domain would be written in the new one.
+    pub fn is_settled(&self) -> bool {
+        match self.shared.upgrade() {
+            Some(shared) => shared.borrow().is_settled(),
+            None => true,
+        }
+    }
+}
+
 /// When to try again, and when to say that it is taking long.
 struct Pace {
     /// Not before this.
@@ -81,6 +115,20 @@ struct Pace {
     /// When to report that there is none; never for a device that was taken away.
     report_at: Option<Duration>,
     report_interval: Duration,
+}
+
+/// Why following ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    Done,
+    /// The guest is another domain.
+    Restored,
+}
+
+impl Ended {
+    fn is_restored(self) -> bool {
+        self == Self::Restored
+    }
 }
 
 /// Why an attempt to connect came to nothing.
@@ -124,10 +172,56 @@ impl<H: Hypervisor> Control<H> {
         }
     }
 
+    /// What tells the interface that the guest was restored.
+    pub fn resume_handle(&self) -> ResumeHandle<H> {
+        ResumeHandle {
+            shared: Rc::downgrade(&self.shared),
+        }
+    }
+
     /// Connects, follows the backend, and connects again whenever that is possible. Ends when the
     /// device was dropped, with everything given back; or when xenstored breaks its protocol: an
     /// existing connection then goes on working.
     pub async fn run(mut self) {
+        while self.run_in_one_domain().await.is_restored() {
+            self.start_over();
+        }
+    }
+
+    /// Runs until the guest is restored in another domain: then gives up whatever it is at, so that
+    /// nothing meant for the old one is done in the new one.
+    async fn run_in_one_domain(&mut self) -> Ended {
+        let shared = self.shared.clone();
+        let mut follow = pin!(self.follow_persistently());
+        poll_fn(|context| {
+            let restored = shared.borrow_mut().poll_restored(context);
+            match restored {
+                Poll::Ready(()) => Poll::Ready(Ended::Restored),
+                Poll::Pending => follow.as_mut().poll(context).map(|()| Ended::Done),
+            }
+        })
+        .await
+    }
+
+    /// Forgets the life before: its grants and ports are gone, its nodes were another domain's.
+    fn start_over(&mut self) {
+        self.frontend = Frontend::new();
+        self.owed = None;
+        self.published = None;
+        self.retired = None;
+        self.memory = None;
+        self.backend = None;
+        self.rest_at = None;
+        self.pace = Pace::new(self.hypervisor.now());
+        let mut shared = self.shared.borrow_mut();
+        shared.frontend = State::Initialising;
+        shared.backend = State::Unknown;
+        shared.last_problem = None;
+        shared.rests = false;
+    }
+
+    /// Follows until there is nothing left to follow.
+    async fn follow_persistently(&mut self) {
         loop {
             let Err(error) = self.follow().await else {
                 return;

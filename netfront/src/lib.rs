@@ -61,7 +61,7 @@ use xen_proto::hypervisor::Hypervisor;
 use xen_proto::ring::RingIndex;
 use xen_proto::xenstore::{Store, StoreError};
 
-pub use self::control::{CONNECT_TIMEOUT, Control};
+pub use self::control::{CONNECT_TIMEOUT, Control, ResumeHandle};
 pub use self::device::{ChecksumOffload, Device, Offload, QueueFull, SegmentationOffload};
 pub use self::misbehaviour::Misbehaviour;
 pub use self::statistics::{Counters, Statistics};

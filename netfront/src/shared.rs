@@ -39,6 +39,8 @@ pub(crate) struct Shared<H: Hypervisor> {
     pub(crate) last_problem: Option<String>,
     /// The control task lets the connection rest in time.
     pub(crate) rests: bool,
+    /// The guest is another domain since the control task last looked.
+    restored: bool,
     /// The device has not been told yet that the link or the settings changed.
     changed: bool,
     device: Option<Waker>,
@@ -72,6 +74,7 @@ impl<H: Hypervisor> Shared<H> {
             backend: State::Unknown,
             last_problem: None,
             rests: false,
+            restored: false,
             changed: false,
             device: None,
             control: None,
@@ -145,6 +148,29 @@ impl<H: Hypervisor> Shared<H> {
                 Some(connection)
             }
         }
+    }
+
+    /// The guest is another domain: the connection is of the old one. What is in its rings and pages was
+    /// saved while the backend was still at work, so not even what has arrived can be believed.
+    pub(crate) fn restore(&mut self) {
+        drop(self.disconnect());
+        self.restored = true;
+        wake(&mut self.control);
+    }
+
+    /// Ready once after each [`restore`](Self::restore).
+    pub(crate) fn poll_restored(&mut self, context: &Context<'_>) -> Poll<()> {
+        note(&mut self.control, context);
+        if mem::take(&mut self.restored) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Whether the control task knows in which domain it is.
+    pub(crate) fn is_settled(&self) -> bool {
+        !self.restored
     }
 
     /// Disables the connection because of what the backend did.

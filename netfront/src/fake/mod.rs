@@ -89,6 +89,22 @@ impl FakeBackend {
         backend
     }
 
+    /// The guest was restored as another domain: the toolstack plugs the interface in again, and a new
+    /// backend starts for it. What the old one had is nothing to anyone.
+    pub fn plug_again(&mut self, mac: &str) {
+        self.rings = None;
+        self.xenstored
+            .add_device("vif", self.handle, self.options.domain);
+        self.write_frontend("mac", mac);
+        self.start();
+    }
+
+    /// The guest was restored without the interface: there is no backend either.
+    pub fn leave_out(&mut self) {
+        self.rings = None;
+        self.state = State::Unknown;
+    }
+
     /// What the backend offers; to change before it [starts](Self::start) again.
     pub fn options_mut(&mut self) -> &mut Options {
         &mut self.options

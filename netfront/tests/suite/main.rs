@@ -6,6 +6,7 @@ mod hostile;
 mod hotplug;
 mod reconnecting;
 mod resources;
+mod resuming;
 mod segmentation;
 mod support;
 mod traffic;

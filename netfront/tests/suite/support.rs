@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use netfront::fake::{FakeBackend, Options, Packet};
 use netfront::wire::ReceiveFlags;
-use netfront::{Device, NetFront, Offload};
+use netfront::{Device, NetFront, Offload, ResumeHandle};
 use xen_proto::fake::{FakeHypervisor, TestBed};
 use xen_proto::ring::RingIndex;
 
@@ -20,6 +20,7 @@ pub(crate) struct Lab {
     pub(crate) bed: TestBed,
     pub(crate) backend: FakeBackend,
     pub(crate) device: Device<FakeHypervisor>,
+    pub(crate) resume_handle: ResumeHandle<FakeHypervisor>,
     waker: Arc<CountingWaker>,
 }
 
@@ -51,11 +52,12 @@ impl Lab {
 
     pub(crate) fn around(bed: TestBed, backend: FakeBackend, handle: u32) -> Self {
         start_capturing();
-        let device = start(&bed, handle);
+        let (device, resume_handle) = start_resumable(&bed, handle);
         Self {
             bed,
             backend,
             device,
+            resume_handle,
             waker: Arc::default(),
         }
     }
@@ -82,6 +84,17 @@ impl Lab {
             self.bed.executor.run_for(STEP);
         }
         self.settle();
+    }
+
+    /// The guest is saved and restored as another domain.
+    pub(crate) fn restore(&mut self) {
+        let handle = &self.resume_handle;
+        self.bed.restore(|| {
+            handle.restored();
+            assert!(!handle.is_settled());
+        });
+        assert!(self.resume_handle.is_settled());
+        assert_eq!(self.bed.hypervisor.granted_pages(), []);
     }
 
     pub(crate) fn poll_event(&mut self) -> Poll<()> {
@@ -154,12 +167,20 @@ impl Lab {
 }
 
 pub(crate) fn start(bed: &TestBed, handle: u32) -> Device<FakeHypervisor> {
+    start_resumable(bed, handle).0
+}
+
+fn start_resumable(
+    bed: &TestBed,
+    handle: u32,
+) -> (Device<FakeHypervisor>, ResumeHandle<FakeHypervisor>) {
     // All counters wrap in every test.
     let start = RingIndex::new(0xffff_ff00);
     let hypervisor = bed.hypervisor.clone();
     let (device, control) = NetFront::starting_at(hypervisor, bed.store.clone(), handle, start);
+    let resume_handle = control.resume_handle();
     bed.executor.spawn(control.run());
-    device
+    (device, resume_handle)
 }
 
 /// A frame that is neither IPv4 nor IPv6.
