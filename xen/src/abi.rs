@@ -13,9 +13,9 @@ pub(crate) use xen_sys::{
     __HYPERVISOR_memory_op as MEMORY_OP, __HYPERVISOR_sched_op as SCHED_OP,
     __HYPERVISOR_vcpu_op as VCPU_OP, __HYPERVISOR_xen_version as XEN_VERSION, CONSOLEIO_write,
     EVTCHNOP_alloc_unbound, EVTCHNOP_bind_virq, EVTCHNOP_close, EVTCHNOP_send, SCHEDOP_shutdown,
-    SCHEDOP_yield, SHUTDOWN_crash, SHUTDOWN_poweroff, SHUTDOWN_reboot, VIRQ_TIMER,
-    XEN_HVM_DEBUGCONS_IOPORT, evtchn_alloc_unbound, evtchn_bind_virq, evtchn_close, evtchn_send,
-    sched_shutdown, shared_info, vcpu_info, vcpu_time_info,
+    SCHEDOP_yield, SHUTDOWN_crash, SHUTDOWN_poweroff, SHUTDOWN_reboot, SHUTDOWN_suspend,
+    VIRQ_TIMER, XEN_HVM_DEBUGCONS_IOPORT, evtchn_alloc_unbound, evtchn_bind_virq, evtchn_close,
+    evtchn_send, sched_shutdown, shared_info, vcpu_info, vcpu_time_info,
 };
 
 /// `DOMID_SELF` (`xen.h`): the domain that makes the hypercall.

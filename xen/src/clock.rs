@@ -4,9 +4,11 @@
 //! nanoseconds, and changes both whenever it likes (frequency changes, migration). So they are
 //! read anew at each use, under the version counter beside them.
 
+mod continuity;
+
 use core::arch::x86_64::{_mm_lfence, _rdtsc};
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 use core::time::Duration;
 
 use spin::Mutex;
@@ -18,22 +20,28 @@ use crate::events::{Port, SHARED_INFO};
 use crate::hypercall::{Errno, Hypercalls};
 use crate::machine::machine;
 use crate::memory::Frame;
+use continuity::Continuity;
 
-/// Time since the hypervisor started, never going backwards. Zero before
-/// [`Machine::start`](crate::Machine::start).
+/// Time since an arbitrary moment before the guest's start, never going backwards. The time while the
+/// guest was suspended does not count. Zero before [`Machine::start`](crate::Machine::start).
 #[must_use]
 pub fn now() -> Duration {
-    // A migration to a host with another uptime, or two processors whose counters disagree by a
-    // little, would be steps backwards.
-    static LATEST: AtomicU64 = AtomicU64::new(0);
     let Some(shared) = SHARED_INFO.get() else {
         return Duration::ZERO;
     };
     READINGS.add();
-    let now = system_time(shared).max(LATEST.load(Ordering::Relaxed));
-    LATEST.store(now, Ordering::Relaxed);
-    Duration::from_nanos(now)
+    Duration::from_nanos(CONTINUITY.at(system_time(shared)))
 }
+
+/// Has [`now`] go on from its last reading, whatever this host's clock says: the guest was suspended
+/// since.
+pub(crate) fn resume() {
+    if let Some(shared) = SHARED_INFO.get() {
+        CONTINUITY.resume(system_time(shared));
+    }
+}
+
+static CONTINUITY: Continuity = Continuity::new();
 
 static READINGS: Counter = Counter::new();
 
@@ -78,7 +86,7 @@ struct TimerState {
 /// What the timer was last set to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Armed {
-    /// System time in nanoseconds.
+    /// Nanoseconds on the scale of [`now`].
     deadline: u64,
     /// The timer's event count at that moment: once it differs, the timer went off.
     events: u32,
@@ -101,6 +109,15 @@ impl Timer {
         }
     }
 
+    /// Xen forgot what the timer was set to. Where it forgot the timer too, `port` is the new one's.
+    pub(crate) fn resume(&self, port: Option<Port>) {
+        let state = &mut *self.state.lock();
+        state.armed = None;
+        if let Some(port) = port {
+            state.port = port;
+        }
+    }
+
     pub(crate) fn set(&self, calls: Hypercalls, deadline: Duration) -> Result<(), Errno> {
         // Enough for 584 years.
         let deadline = u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX);
@@ -110,7 +127,7 @@ impl Timer {
             return Ok(());
         }
         *armed = None;
-        calls.set_timer(deadline)?;
+        calls.set_timer(CONTINUITY.system_time(deadline))?;
         *armed = Some(Armed { deadline, events });
         Ok(())
     }

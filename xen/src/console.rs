@@ -110,6 +110,20 @@ impl Console {
         }
     }
 
+    /// Whether its ring is in `page`.
+    pub(crate) fn is_in(&self, page: &Frame) -> bool {
+        self.page.address() == page.address()
+    }
+
+    /// Goes on in another life of the guest, with a new ring in the same page, and a new port.
+    pub(crate) fn resume(&self, port: Port) {
+        self.output.lock().resume(&self.page);
+        *self.input.lock() = Some(ByteReader::attach(&self.page, CONSOLE_INPUT));
+        *self.port.lock() = port;
+        self.given_up.store(false, Ordering::Relaxed);
+        self.drain();
+    }
+
     fn write(&self, bytes: &[u8]) {
         if self.output.lock().write(&self.page, bytes) {
             self.owes_notification.store(true, Ordering::Relaxed);

@@ -13,7 +13,7 @@ mod port;
 
 use alloc::vec::Vec;
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use core::task::Waker;
 
 use spin::{Mutex, MutexGuard, Once};
@@ -62,6 +62,10 @@ pub(crate) struct Events {
     counters: [AtomicU32; EVENT_PORTS as usize],
     /// Interrupts taken.
     upcalls: Counter,
+    /// Counts the domains that this guest has been. Ports of an earlier one mean nothing, or another's.
+    life: AtomicU32,
+    /// Ports of this life that are open.
+    open: AtomicUsize,
     /// The task that waits for a port, by port number. Never locked by the handler. Made when
     /// first used: an empty vector is not all zeros, and one byte that is not zero would put
     /// the counters into the program's file.
@@ -77,6 +81,8 @@ impl Events {
             masked: [const { AtomicU64::new(0) }; WORDS],
             counters: [const { AtomicU32::new(0) }; EVENT_PORTS as usize],
             upcalls: Counter::new(),
+            life: AtomicU32::new(0),
+            open: AtomicUsize::new(0),
             wakers: Once::new(),
         }
     }
@@ -175,6 +181,7 @@ impl Events {
 
     /// Lets a port that was just opened interrupt. Needs no hypercall either.
     pub(crate) fn open(&self, shared: &Frame, port: u32) {
+        self.open.fetch_add(1, Ordering::Relaxed);
         self.unmask(shared, port as usize / 64, 1 << (port % 64));
     }
 
@@ -193,6 +200,34 @@ impl Events {
         drop(waker);
     }
 
+    /// Which life of the guest this is: see [`start_over`](Self::start_over).
+    pub(crate) fn life(&self) -> u32 {
+        self.life.load(Ordering::Relaxed)
+    }
+
+    /// The guest is another domain now, with a shared info page of its own: all ports of before are
+    /// gone, whatever their numbers mean here. All are masked, nothing is noted, and who waited for
+    /// one is woken.
+    pub(crate) fn start_over(&self, shared: &Frame) {
+        self.life.fetch_add(1, Ordering::Relaxed);
+        self.open.store(0, Ordering::Relaxed);
+        self.mask_all(shared);
+        self.words.store(0, Ordering::Relaxed);
+        self.masked_words.store(0, Ordering::Relaxed);
+        for bits in self.noted.iter().chain(&self.masked) {
+            bits.store(0, Ordering::Relaxed);
+        }
+        let wakers = core::mem::take(&mut *self.wakers());
+        for waker in wakers.into_iter().flatten() {
+            waker.wake();
+        }
+    }
+
+    /// Ports that are open.
+    pub(crate) fn open_ports(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
     /// Masks all ports.
     pub(crate) fn mask_all(&self, shared: &Frame) {
         for word in 0..WORDS {
@@ -200,6 +235,12 @@ impl Events {
                 .word64(MASK + word * 8)
                 .store(u64::MAX, Ordering::SeqCst);
         }
+    }
+
+    /// Silences a port that was [opened](Self::open), for good.
+    pub(crate) fn close(&self, shared: &Frame, port: u32) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        self.silence(shared, port);
     }
 
     /// Events of a port so far; wraps.

@@ -119,6 +119,25 @@ impl GrantTable {
         }
     }
 
+    /// The guest is another domain now, whose table is empty: has its pages appear where those of the
+    /// old table were. Nobody has a page of ours mapped any more, so the quarantine ends.
+    /// References granted before stay taken until their owners end them.
+    ///
+    /// # Errors
+    /// The first that `map` reports; the table is of no use then.
+    pub(crate) fn resume(
+        &mut self,
+        pool: &mut PagePool,
+        map: &mut dyn FnMut(u32, &Frame) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        // The last page first: the table then grows to its size at once.
+        for (index, frame) in self.frames.iter().enumerate().rev() {
+            map(index as u32, frame)?;
+        }
+        self.retry_quarantine(pool, usize::MAX);
+        Ok(())
+    }
+
     /// Grants that ended while the peer still had the page mapped.
     pub(crate) fn quarantined(&self) -> usize {
         self.quarantine.length

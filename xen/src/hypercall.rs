@@ -179,14 +179,14 @@ impl Hypercalls {
         self,
         space: u32,
         index: u32,
-        frame: u32,
+        frame: u64,
     ) -> Result<(), Errno> {
         let mut argument = abi::AddToPhysmap {
             domain: abi::DOMID_SELF,
             size: 0,
             space,
             index: u64::from(index),
-            frame: u64::from(frame),
+            frame,
         };
         // SAFETY: the structure of this operation; the page it replaces
         // is the caller's to give away.
@@ -337,6 +337,25 @@ impl Hypercalls {
         };
         // SAFETY: the structure of this operation.
         unsafe { self.call_with(abi::SCHED_OP, abi::SCHEDOP_WATCHDOG, &mut argument) }
+    }
+
+    /// Suspends this domain. Comes back in it, or in a new one that was restored from what it was:
+    /// returns whether this is the same domain still.
+    pub(crate) fn suspend(self) -> Result<bool, Errno> {
+        let mut argument = abi::sched_shutdown {
+            reason: abi::SHUTDOWN_suspend,
+        };
+        // SAFETY: the structure of this operation. Memory is as it was, but for pages that are shared
+        // with Xen and other domains, which are read as ones that change at any time.
+        let result = unsafe {
+            self.call_with(
+                abi::SCHED_OP,
+                u64::from(abi::SCHEDOP_shutdown),
+                &mut argument,
+            )?
+        };
+        // 1 where the toolstack resumed the domain that it had suspended (`sched.h`).
+        Ok(result != 0)
     }
 
     /// Writes to Xen's own console. Most hypervisors allow that in debug builds only.

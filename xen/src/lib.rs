@@ -50,7 +50,8 @@ pub use grants::GrantedMemory;
 pub use hypercall::Errno;
 pub use hypervisor::{Hypervisor, Timers};
 pub use machine::{
-    Calls, Machine, StartError, StartOptions, Statistics, StoreConnectionError, machine,
+    Calls, Machine, Resumption, StartError, StartOptions, Statistics, StoreConnectionError,
+    SuspendError, machine,
 };
 pub use pages::RangeError;
 pub use version::{Features, Version};

@@ -1,8 +1,10 @@
 //! The machine, brought up once.
 
 mod error;
+mod suspend;
 
 use alloc::rc::Rc;
+use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
 use core::ptr::NonNull;
@@ -24,7 +26,8 @@ use crate::hypervisor::{Hypervisor, Timers};
 use crate::memory::Frame;
 use crate::pages::{OwnedPage, PagePool};
 use crate::version::{Features, Version};
-pub use error::{StartError, StoreConnectionError};
+pub use error::{StartError, StoreConnectionError, SuspendError};
+pub use suspend::Resumption;
 
 static MACHINE: Once<Machine> = Once::new();
 
@@ -67,6 +70,8 @@ pub struct Statistics {
     pub quarantined: usize,
     /// References that can be granted without growing the table.
     pub references_free: usize,
+    /// Event channel ports that are open.
+    pub ports: usize,
 }
 
 /// Hypercalls made, each of them a VM exit.
@@ -83,14 +88,22 @@ pub struct Calls {
 /// The Xen interface of this domain, up and running.
 pub struct Machine {
     calls: Hypercalls,
-    detected: Detected,
-    version: Version,
-    features: Features,
+    host: Mutex<Host>,
+    callback_vector: u8,
     memory: Mutex<Memory>,
     timer: Timer,
     timers: &'static dyn Timers,
+    rings: Mutex<Rings>,
     console: Option<Console>,
     store: Mutex<StoreRing>,
+}
+
+/// What the hypervisor said about itself and this domain.
+#[derive(Clone, Copy, Debug)]
+struct Host {
+    detected: Detected,
+    version: Version,
+    features: Features,
 }
 
 /// What is shared, and what could be.
@@ -105,6 +118,12 @@ enum StoreRing {
     Absent,
     Ready { page: Frame, port: u32 },
     Taken,
+}
+
+/// Pages of rings that the toolstack set up, outside of RAM.
+struct Rings {
+    map_shared: fn(physical: u64, length: u64) -> Option<NonNull<u8>>,
+    mapped: Vec<Frame>,
 }
 
 impl Machine {
@@ -139,28 +158,31 @@ impl Machine {
         // SAFETY: ring 0 on Xen, and the instruction was just set.
         let calls = unsafe { Hypercalls::new() };
 
-        let (version, features) = identify(calls)?;
+        let host = identify(calls, detected)?;
         // Before shared info is mapped: from 64-bit mode this makes Xen use the 64-bit layout.
         // SAFETY: duty 4.
         let result = unsafe { calls.set_callback_vector(options.callback_vector) };
         result.map_err(refused("HVMOP_set_param of the callback vector"))?;
         map_shared_info(calls, &mut pool)?;
         let memory = start_grants(calls, pool)?;
-        let timer_port = calls
-            .bind_virq(abi::VIRQ_TIMER)
-            .map_err(refused("EVTCHNOP_bind_virq of the timer"))?;
-        let timer_port = Port::open(calls, timer_port).map_err(from_resource)?;
+        let timer_port = open_timer_port(calls)?;
 
-        let console = start_console(calls, &options);
-        let store = find_store(calls, &options);
+        let mut rings = Rings {
+            map_shared: options.map_shared,
+            mapped: Vec::new(),
+        };
+        let console = rings
+            .find_console(calls)
+            .map(|(page, port)| Console::new(calls, page, port));
+        let store = rings.find_store(calls);
         Ok(MACHINE.call_once(|| Self {
             calls,
-            detected,
-            version,
-            features,
+            host: Mutex::new(host),
+            callback_vector: options.callback_vector,
             memory: Mutex::new(memory),
             timer: Timer::new(timer_port),
             timers: options.timers,
+            rings: Mutex::new(rings),
             console,
             store: Mutex::new(store),
         }))
@@ -208,7 +230,7 @@ impl Machine {
         EVENTS.any_noted()
     }
 
-    /// The ring and the event channel to xenstore, once.
+    /// The ring and the event channel to xenstore, once in each life of the guest.
     ///
     /// # Errors
     /// [`StoreConnectionError`].
@@ -230,25 +252,25 @@ impl Machine {
     /// The hypervisor's version.
     #[must_use]
     pub fn version(&self) -> Version {
-        self.version
+        self.host.lock().version
     }
 
     /// What the hypervisor offers.
     #[must_use]
     pub fn features(&self) -> Features {
-        self.features
+        self.host.lock().features
     }
 
     /// This domain's number, where CPUID tells it.
     #[must_use]
     pub fn domain(&self) -> Option<DomainId> {
-        self.detected.domain
+        self.detected().domain
     }
 
     /// What CPUID said.
     #[must_use]
     pub fn detected(&self) -> Detected {
-        self.detected
+        self.host.lock().detected
     }
 
     /// Counters.
@@ -268,6 +290,7 @@ impl Machine {
             pages_free: memory.pool.free(),
             quarantined: memory.grants.quarantined(),
             references_free: memory.grants.free(),
+            ports: EVENTS.open_ports(),
         }
     }
 
@@ -323,7 +346,7 @@ impl fmt::Debug for Machine {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Machine")
-            .field("version", &self.version)
+            .field("version", &self.version())
             .field("domain", &self.domain())
             .field("statistics", &self.statistics())
             .finish_non_exhaustive()
@@ -363,7 +386,7 @@ unsafe fn choose_instruction(
 }
 
 /// Version and features, and whether they are enough.
-fn identify(calls: Hypercalls) -> Result<(Version, Features), StartError> {
+fn identify(calls: Hypercalls, detected: Detected) -> Result<Host, StartError> {
     let number = calls.version().map_err(refused("XENVER_version"))?;
     let extra = calls
         .extra_version()
@@ -377,14 +400,19 @@ fn identify(calls: Hypercalls) -> Result<(Version, Features), StartError> {
     if !features.contains(Features::HVM_SAFE_PVCLOCK) {
         return lacks("hvm_safe_pvclock");
     }
-    Ok((Version::new(number, extra), features))
+    Ok(Host {
+        detected,
+        version: Version::new(number, extra),
+        features,
+    })
 }
 
 /// Puts shared info in the place of a page of the pool: docs/decisions/xen.md says why there.
 fn map_shared_info(calls: Hypercalls, pool: &mut PagePool) -> Result<(), StartError> {
     let page = pool.take().ok_or(StartError::OutOfPages)?;
     // SAFETY: the page is ours and empty; it is only used as what it becomes.
-    let result = unsafe { calls.add_to_physmap(abi::XENMAPSPACE_SHARED_INFO, 0, page.number()) };
+    let result =
+        unsafe { calls.add_to_physmap(abi::XENMAPSPACE_SHARED_INFO, 0, page.memory().number()) };
     result.map_err(refused("XENMEM_add_to_physmap of shared info"))?;
     let shared = page.into_frame();
     // Ports that nobody opened yet must not interrupt.
@@ -417,50 +445,64 @@ fn start_grants(calls: Hypercalls, mut pool: PagePool) -> Result<Memory, StartEr
 
 fn map_grant_frame(calls: Hypercalls, index: u32, page: &OwnedPage) -> Result<(), Errno> {
     // SAFETY: the page is ours and empty, and its owner uses it as nothing else after this.
-    unsafe { calls.add_to_physmap(abi::XENMAPSPACE_GRANT_TABLE, index, page.number()) }
+    unsafe { calls.add_to_physmap(abi::XENMAPSPACE_GRANT_TABLE, index, page.memory().number()) }
 }
 
-/// The PV console, if the toolstack gave this domain one.
-fn start_console(calls: Hypercalls, options: &StartOptions) -> Option<Console> {
-    let (page, port) = find_ring(
-        calls,
-        options,
-        abi::HVM_PARAM_CONSOLE_PFN,
-        abi::HVM_PARAM_CONSOLE_EVTCHN,
-    )?;
-    let port = Port::open(calls, port).ok()?;
-    Some(Console::new(calls, page, port))
+fn open_timer_port(calls: Hypercalls) -> Result<Port, StartError> {
+    let port = calls
+        .bind_virq(abi::VIRQ_TIMER)
+        .map_err(refused("EVTCHNOP_bind_virq of the timer"))?;
+    Port::open(calls, port).map_err(from_resource)
 }
 
-/// The xenstore ring, if the toolstack gave this domain one.
-fn find_store(calls: Hypercalls, options: &StartOptions) -> StoreRing {
-    match find_ring(
-        calls,
-        options,
-        abi::HVM_PARAM_STORE_PFN,
-        abi::HVM_PARAM_STORE_EVTCHN,
-    ) {
-        Some((page, port)) => StoreRing::Ready { page, port },
-        None => StoreRing::Absent,
+impl Rings {
+    /// The PV console's page and port, if the toolstack gave this domain one.
+    fn find_console(&mut self, calls: Hypercalls) -> Option<(Frame, Port)> {
+        let (page, port) = self.find(
+            calls,
+            abi::HVM_PARAM_CONSOLE_PFN,
+            abi::HVM_PARAM_CONSOLE_EVTCHN,
+        )?;
+        let port = Port::open(calls, port).ok()?;
+        Some((page, port))
     }
-}
 
-/// A ring that the toolstack set up: its page, and its event channel port.
-fn find_ring(
-    calls: Hypercalls,
-    options: &StartOptions,
-    page: u32,
-    port: u32,
-) -> Option<(Frame, u32)> {
-    let frame = calls.hvm_param(page).ok()?;
-    let port = u32::try_from(calls.hvm_param(port).ok()?).ok()?;
-    // 0 means that there is none, all ones that there is none yet.
-    let physical = frame
-        .checked_mul(PAGE_SIZE as u64)
-        .filter(|&physical| physical != 0 && port != 0 && port < abi::EVENT_PORTS)?;
-    let address = (options.map_shared)(physical, PAGE_SIZE as u64)?;
-    // SAFETY: duty 3 of `Machine::start`, the only one to call this, once per ring.
-    Some((unsafe { Frame::new(address) }, port))
+    /// The xenstore ring, if the toolstack gave this domain one.
+    fn find_store(&mut self, calls: Hypercalls) -> StoreRing {
+        match self.find(calls, abi::HVM_PARAM_STORE_PFN, abi::HVM_PARAM_STORE_EVTCHN) {
+            Some((page, port)) => StoreRing::Ready { page, port },
+            None => StoreRing::Absent,
+        }
+    }
+
+    /// A ring that the toolstack set up: its page, and its event channel port.
+    fn find(&mut self, calls: Hypercalls, page: u32, port: u32) -> Option<(Frame, u32)> {
+        let frame = calls.hvm_param(page).ok()?;
+        let port = u32::try_from(calls.hvm_param(port).ok()?).ok()?;
+        // 0 means that there is none, all ones that there is none yet.
+        let physical = frame
+            .checked_mul(PAGE_SIZE as u64)
+            .filter(|&physical| physical != 0 && port != 0 && port < abi::EVENT_PORTS)?;
+        Some((self.map(physical)?, port))
+    }
+
+    /// The page at a physical address, which stays mapped once it was.
+    fn map(&mut self, physical: u64) -> Option<Frame> {
+        let known = self
+            .mapped
+            .iter()
+            .find(|page| page.address() as u64 == physical);
+        if let Some(known) = known {
+            // SAFETY: duty 3 of `Machine::start`: mapped for good.
+            return Some(unsafe { known.another() });
+        }
+        let address = (self.map_shared)(physical, PAGE_SIZE as u64)?;
+        // SAFETY: duty 3 of `Machine::start`, whose function this is.
+        let page = unsafe { Frame::new(address) };
+        // SAFETY: as above.
+        self.mapped.push(unsafe { page.another() });
+        Some(page)
+    }
 }
 
 fn refused(operation: &'static str) -> impl FnOnce(Errno) -> StartError {

@@ -33,6 +33,21 @@ impl Frame {
         Self { address }
     }
 
+    /// Another value for the same page.
+    ///
+    /// # Safety
+    /// Duty 1 of [`new`](Self::new) holds for as long as the new value lives, too.
+    pub(crate) const unsafe fn another(&self) -> Self {
+        Self {
+            address: self.address,
+        }
+    }
+
+    /// The guest frame number.
+    pub(crate) fn number(&self) -> u64 {
+        (self.address() / PAGE_SIZE) as u64
+    }
+
     /// Where the page is. Virtual and physical addresses are the same.
     pub(crate) fn address(&self) -> usize {
         self.address.as_ptr() as usize

@@ -47,6 +47,7 @@ fn constants_are_those_of_the_headers() {
         SCHEDOP_yield => "SCHEDOP_yield",
         SHUTDOWN_poweroff => "SHUTDOWN_poweroff",
         SHUTDOWN_reboot => "SHUTDOWN_reboot",
+        SHUTDOWN_suspend => "SHUTDOWN_suspend",
         SHUTDOWN_crash => "SHUTDOWN_crash",
         XENVER_VERSION => "XENVER_version",
         XENVER_EXTRAVERSION => "XENVER_extraversion",

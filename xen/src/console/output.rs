@@ -93,6 +93,12 @@ impl Output {
         done
     }
 
+    /// Goes on with a ring that is new, in the same page: a backend in another life of the guest. What
+    /// waits is still to be written.
+    pub(super) fn resume(&mut self, page: &impl SharedPage) {
+        self.ring = Some(ByteWriter::attach(page, CONSOLE_OUTPUT));
+    }
+
     /// Whether the backend took everything that was written.
     pub(super) fn is_drained(&self, page: &impl SharedPage) -> bool {
         self.ring.as_ref().is_none_or(|ring| {
@@ -247,6 +253,33 @@ mod tests {
         assert_eq!(fixture.write_now(&words[done..]), 5);
         let text = fixture.read(4096);
         assert!(text.ends_with(b"x\r\nend\r\n"));
+    }
+
+    #[test]
+    fn what_waits_is_written_into_the_ring_of_the_next_life() {
+        let mut fixture = Fixture::new(100);
+        fixture.write(&[b'a'; 2048]);
+        fixture.write(b"waits");
+        // The toolstack clears the page of the domain that it restores.
+        fixture.page.store(CONSOLE_OUTPUT.producer_word, 0);
+        fixture.page.store(CONSOLE_OUTPUT.consumer_word, 0);
+        fixture.backend = ByteReader::attach(&fixture.page, CONSOLE_OUTPUT);
+        fixture.output.resume(&fixture.page);
+        assert!(fixture.output.drain(&fixture.page));
+        assert!(fixture.write(b", not lost"));
+        assert_eq!(fixture.read(100), b"waits, not lost");
+    }
+
+    #[test]
+    fn a_broken_ring_is_forgiven_in_the_next_life() {
+        let mut fixture = Fixture::new(100);
+        fixture.page.store(CONSOLE_OUTPUT.consumer_word, 5);
+        fixture.write(b"lost");
+        assert!(fixture.output.is_broken());
+        fixture.page.store(CONSOLE_OUTPUT.consumer_word, 0);
+        fixture.output.resume(&fixture.page);
+        assert!(fixture.write(b"seen"));
+        assert_eq!(fixture.read(100), b"seen");
     }
 
     #[test]

@@ -10,10 +10,15 @@ use crate::abi::EVENT_PORTS;
 use crate::hypercall::{Errno, Hypercalls};
 
 /// One end of an event channel. Dropping it closes the port.
+///
+/// A port lives no longer than its domain: once the guest was restored in another one it is silent, and
+/// does nothing to the new port that may have its number.
 #[derive(Debug)]
 pub struct Port {
     calls: Hypercalls,
     number: u32,
+    /// Of which life of the guest it is.
+    life: u32,
     /// The port's event count when [`poll_event`](EventPort::poll_event) was last ready.
     seen: Cell<u32>,
 }
@@ -32,12 +37,17 @@ impl Port {
         let port = Self {
             calls,
             number,
+            life: EVENTS.life(),
             seen: Cell::new(EVENTS.events(number)),
         };
         if let Some(shared) = shared {
             EVENTS.open(shared, number);
         }
         Ok(port)
+    }
+
+    fn is_alive(&self) -> bool {
+        self.life == EVENTS.life()
     }
 }
 
@@ -47,11 +57,16 @@ impl EventPort for Port {
     }
 
     fn notify(&self) {
-        // Fails when the peer is gone, which is no news for this layer.
-        let _ = self.calls.send(self.number);
+        if self.is_alive() {
+            // Fails when the peer is gone, which is no news for this layer.
+            let _ = self.calls.send(self.number);
+        }
     }
 
     fn poll_event(&self, context: &mut Context<'_>) -> Poll<()> {
+        if !self.is_alive() {
+            return Poll::Pending;
+        }
         let events = EVENTS.events(self.number);
         if self.seen.replace(events) != events {
             return Poll::Ready(());
@@ -69,8 +84,11 @@ impl EventPort for Port {
 
 impl Drop for Port {
     fn drop(&mut self) {
+        if !self.is_alive() {
+            return;
+        }
         if let Some(shared) = SHARED_INFO.get() {
-            EVENTS.silence(shared, self.number);
+            EVENTS.close(shared, self.number);
         }
         // Fails only for a port that is closed, which is what is wanted.
         let _ = self.calls.close_port(self.number);

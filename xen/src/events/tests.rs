@@ -184,3 +184,37 @@ fn bits_of_a_word() {
     assert_eq!(bits(1 | 1 << 63).collect::<Vec<_>>(), [0, 63]);
     assert_eq!(bits(u64::MAX).count(), 64);
 }
+
+#[test]
+fn another_life_begins_with_nothing_noted_and_everyone_told() {
+    let (events, shared) = machine();
+    let woken = Arc::new(Woken::default());
+    for port in [3, 70] {
+        events.open(&shared, port);
+        events.wake_on_event(port, &woken.clone().into());
+        send(&shared, port);
+    }
+    events.note(&shared);
+    assert_eq!((events.life(), events.open_ports()), (0, 2));
+
+    // Xen has put another page in its place, in which the toolstack's port has an event already.
+    for offset in (0..4096).step_by(8) {
+        shared.word64(offset).store(0, Relaxed);
+    }
+    send(&shared, 3);
+    events.start_over(&shared);
+    assert_eq!((events.life(), events.open_ports()), (1, 0));
+    assert_eq!(woken.0.load(Relaxed), 2);
+    assert!(!events.any_noted());
+    assert!(!events.dispatch(&shared));
+    assert!((0..WORDS).all(|word| shared.word64(MASK + word * 8).load(Relaxed) == u64::MAX));
+
+    // Port 3 is another one now, and its event is not lost.
+    let before = events.events(3);
+    events.silence(&shared, 3);
+    events.open(&shared, 3);
+    assert_eq!(events.events(3), before + 1);
+    assert!(events.dispatch(&shared));
+    events.close(&shared, 3);
+    assert_eq!(events.open_ports(), 0);
+}

@@ -207,3 +207,69 @@ fn in_need_the_whole_quarantine_is_searched() {
     machine.peer_maps(last, false);
     assert_eq!(machine.share().unwrap().0, last);
 }
+
+/// Puts an empty table in the place of each page, as Xen does for a new domain.
+fn restore(machine: &mut Machine) -> Result<Vec<(u32, u64)>, Errno> {
+    let mut mapped = Vec::new();
+    let Machine { table, pool, .. } = machine;
+    table.resume(pool, &mut |index, frame| {
+        frame.clear();
+        mapped.push((index, frame.number()));
+        Ok(())
+    })?;
+    Ok(mapped)
+}
+
+#[test]
+fn after_a_restore_nothing_is_granted_and_nothing_lost() {
+    let mut machine = Machine::new(4, 700);
+    let mut grants: Vec<_> = (0..600).map(|_| machine.share().unwrap()).collect();
+    let kept = grants.split_off(590);
+    for grant in grants.drain(..10) {
+        machine.peer_maps(grant.0, true);
+        machine.end(grant);
+    }
+    assert_eq!(machine.table.quarantined(), 10);
+    let free = (machine.pool.free(), machine.table.free());
+    let before: Vec<_> = machine
+        .mapped
+        .iter()
+        .map(|&(index, frame)| (index, u64::from(frame)))
+        .collect();
+
+    let mut mapped = restore(&mut machine).unwrap();
+    // The same pages in the same places, the last first.
+    assert_eq!(mapped.len(), 2);
+    mapped.reverse();
+    assert_eq!(mapped, before);
+    // The peers are gone, and with them the quarantine.
+    assert_eq!(machine.table.quarantined(), 0);
+    assert_eq!(
+        (machine.pool.free(), machine.table.free()),
+        (free.0 + 10, free.1 + 10)
+    );
+
+    // A reference that is still owned is not given to anyone else.
+    let owned: Vec<_> = grants.iter().chain(&kept).map(|grant| grant.0).collect();
+    for _ in 0..100 {
+        let new = machine.share().unwrap();
+        assert!(!owned.contains(&new.0));
+        machine.peer_maps(new.0, true);
+        machine.peer_maps(new.0, false);
+        machine.end(new);
+    }
+    for grant in grants.into_iter().chain(kept) {
+        machine.end(grant);
+    }
+    assert_eq!(machine.table.quarantined(), 0);
+    assert_eq!(machine.pool.free(), 698);
+}
+
+#[test]
+fn a_table_that_xen_refuses_after_a_restore_is_an_error() {
+    let mut machine = Machine::new(1, 8);
+    machine.share().unwrap();
+    let Machine { table, pool, .. } = &mut machine;
+    let refused = table.resume(pool, &mut |_, _| Err(Errno(12)));
+    assert_eq!(refused, Err(Errno(12)));
+}

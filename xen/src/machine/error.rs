@@ -52,6 +52,32 @@ impl fmt::Display for StartError {
 
 impl core::error::Error for StartError {}
 
+/// Why [`Machine::suspend`](crate::Machine::suspend) failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SuspendError {
+    /// Xen refused to suspend the domain. Nothing changed.
+    Refused(Errno),
+    /// The guest was restored in a new domain that does not give it what the old one did. It cannot
+    /// go on.
+    Restore(StartError),
+}
+
+impl fmt::Display for SuspendError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(errno) => {
+                write!(
+                    formatter,
+                    "xen refused SCHEDOP_shutdown to suspend: {errno}"
+                )
+            }
+            Self::Restore(error) => write!(formatter, "cannot go on where restored: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for SuspendError {}
+
 /// Why there is no connection to xenstore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreConnectionError {
