@@ -5,6 +5,7 @@ use core::cell::{Cell, RefCell};
 
 use crate::cpu_local;
 use crate::executor::{Tasks, Timers};
+use crate::lifecycle::Lifecycle;
 use crate::net::Stack;
 use crate::platform::Platform;
 use crate::random::Generator;
@@ -17,6 +18,7 @@ pub(crate) struct Context {
     pub(crate) timers: RefCell<Timers>,
     pub(crate) random: RefCell<Generator>,
     pub(crate) stack: Stack,
+    pub(crate) lifecycle: Lifecycle,
     /// What the clock said when it was last read.
     recent: Cell<Instant>,
     pub(crate) rounds: Cell<u64>,
@@ -30,6 +32,7 @@ impl Context {
             timers: RefCell::new(Timers::new()),
             random: RefCell::new(Generator::new()),
             stack: Stack::new(),
+            lifecycle: Lifecycle::new(),
             recent: Cell::new(Instant::since_boot(platform.now())),
             rounds: Cell::new(0),
         }

@@ -15,6 +15,7 @@ pub mod config;
 mod context;
 mod cpu_local;
 pub mod executor;
+pub mod lifecycle;
 pub mod net;
 pub mod platform;
 pub mod random;

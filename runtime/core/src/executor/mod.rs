@@ -163,6 +163,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.context.tasks.clear();
         self.context.stack.clear();
+        self.context.lifecycle.clear();
         cpu_local::replace(self.previous.take());
     }
 }
