@@ -74,6 +74,47 @@ impl fmt::Display for Activity {
     }
 }
 
+/// What the guest holds now. Where it grows without need, something leaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resources {
+    /// Bytes of heap in use.
+    pub heap_used: usize,
+    /// Pages that are granted to other domains, or are part of what Xen shares. 0 outside of Xen.
+    pub shared_pages: usize,
+    /// Grants that ended while a peer had the page mapped, and still has. 0 outside of Xen.
+    pub quarantined_grants: usize,
+    /// Open event channel ports. 0 outside of Xen.
+    pub event_ports: usize,
+}
+
+impl fmt::Display for Resources {
+    /// A line per number: name, space, number.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines = [
+            ("heap_used", self.heap_used),
+            ("shared_pages", self.shared_pages),
+            ("quarantined_grants", self.quarantined_grants),
+            ("event_ports", self.event_ports),
+        ];
+        for (name, count) in lines {
+            writeln!(formatter, "{name} {count}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What the guest holds now.
+pub fn resources() -> Resources {
+    let machine = machine::chosen().map(|machine| machine.resources());
+    let machine = machine.unwrap_or_default();
+    Resources {
+        heap_used: heap::information().used,
+        shared_pages: machine.shared_pages,
+        quarantined_grants: machine.quarantined_grants,
+        event_ports: machine.event_ports,
+    }
+}
+
 /// What the guest did so far.
 ///
 /// # Panics

@@ -27,7 +27,8 @@
 //! | random numbers fit for keys | [`random`] |
 //! | messages on the console | [`log`] |
 //! | what the guest runs on | [`platform`], [`memory`], [`uptime`] |
-//! | what the work costs | [`activity`] |
+//! | what the work costs, what is held | [`activity`], [`resources`] |
+//! | before the guest ends or is suspended, after it is resumed | [`lifecycle`] |
 //!
 //! A panic, a fault or an error returned from main ends the guest as crashed, with a report on
 //! the console; returning from main, or [`shutdown`], powers it off.
@@ -67,11 +68,12 @@ use core::fmt;
 
 pub use heap::HeapInformation;
 pub use information::{
-    Activity, MemoryInformation, PlatformInformation, activity, memory, platform, uptime,
+    Activity, MemoryInformation, PlatformInformation, Resources, activity, memory, platform,
+    resources, uptime,
 };
 pub use log;
 pub use rekernel_core::executor::{Aborted, JoinHandle, spawn, yield_now};
-pub use rekernel_core::{random, time};
+pub use rekernel_core::{lifecycle, random, time};
 pub use rekernel_macros::{main, test};
 
 pub mod net;

@@ -16,6 +16,11 @@ pub(crate) trait Machine: Platform + Send + Sync {
     /// What it did so far.
     fn activity(&self) -> MachineActivity;
 
+    /// What it shares with others now.
+    fn resources(&self) -> MachineResources {
+        MachineResources::default()
+    }
+
     /// Sends bytes to the console.
     fn write_console(&self, bytes: &[u8]);
 
@@ -41,6 +46,14 @@ pub(crate) struct MachineActivity {
     pub(crate) timers_set: u64,
     pub(crate) hypercalls: u64,
     pub(crate) notifications: u64,
+}
+
+/// The machine's part of [`Resources`](crate::Resources).
+#[derive(Default)]
+pub(crate) struct MachineResources {
+    pub(crate) shared_pages: usize,
+    pub(crate) quarantined_grants: usize,
+    pub(crate) event_ports: usize,
 }
 
 /// Makes `machine` the one all others ask. The first call counts.

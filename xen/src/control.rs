@@ -1,7 +1,7 @@
 //! What the toolstack asks of this domain: `control/shutdown` in xenstore.
 //!
-//! `xl shutdown` and `xl reboot` write a word there; the guest acknowledges by emptying the node
-//! and does what it says (`docs/misc/xenstore-paths.pandoc` in Xen's tree).
+//! `xl shutdown`, `xl reboot`, `xl save` and `xl migrate` write a word there; the guest acknowledges by
+//! emptying the node and does what it says (`docs/misc/xenstore-paths.pandoc` in Xen's tree).
 
 use alloc::string::String;
 use core::fmt;
@@ -13,100 +13,124 @@ use xen_proto::xenstore::{Store, StoreError, Watch, join, join_all};
 const SHUTDOWN: &str = "control/shutdown";
 
 /// What this program can be asked to do; written for toolstacks that look before they ask.
-/// `feature-suspend` is not among them.
-const FEATURES: [&str; 2] = ["control/feature-poweroff", "control/feature-reboot"];
+const FEATURES: [&str; 3] = [
+    "control/feature-poweroff",
+    "control/feature-reboot",
+    "control/feature-suspend",
+];
 
 /// How long to wait after a failed operation before it is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What the toolstack wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ShutdownRequest {
+pub enum Order {
     /// `xl shutdown`.
     Poweroff,
     /// `xl reboot`.
     Reboot,
     /// Stop; the same as power-off for a virtual machine.
     Halt,
+    /// `xl save`, `xl migrate`: [suspend](crate::Machine::suspend), within a minute.
+    Suspend,
 }
 
-impl ShutdownRequest {
+impl Order {
     fn parse(word: &str) -> Option<Self> {
         match word {
             "poweroff" => Some(Self::Poweroff),
             "reboot" => Some(Self::Reboot),
             "halt" => Some(Self::Halt),
+            "suspend" => Some(Self::Suspend),
             _ => None,
         }
     }
 }
 
-impl fmt::Display for ShutdownRequest {
+impl fmt::Display for Order {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::Poweroff => "poweroff",
             Self::Reboot => "reboot",
             Self::Halt => "halt",
+            Self::Suspend => "suspend",
         })
     }
 }
 
-/// Waits until the toolstack asks for something this program can do, acknowledges it and returns
-/// it. Words that mean nothing here are logged and left unacknowledged, so that the toolstack
-/// gives up on them (`suspend` among them).
-///
-/// # Errors
-/// [`StoreError::Broken`] only: whatever else fails is logged and tried again.
-pub async fn shutdown_request<H: Hypervisor>(
-    store: &Store<H>,
-) -> Result<ShutdownRequest, StoreError> {
-    let mut watch: Option<Watch<H>> = None;
-    let mut ignored = None;
-    loop {
-        match step(store, &mut watch, &mut ignored).await {
-            Ok(Some(request)) => return Ok(request),
-            Ok(None) => {}
-            Err(error @ StoreError::Broken(_)) => return Err(error),
-            Err(error) => {
-                log::warn!("{error}; trying again");
-                // With a new watch, which fires at once: the event may have been the one that
-                // was not dealt with.
-                watch = None;
-                let hypervisor = store.hypervisor();
-                hypervisor.sleep_until(hypervisor.now() + PAUSE).await;
+/// The toolstack's orders, one after the other.
+pub struct Orders<H: Hypervisor> {
+    store: Store<H>,
+    watch: Option<Watch<H>>,
+    /// The last word that meant nothing here.
+    unknown: Option<String>,
+}
+
+impl<H: Hypervisor> Orders<H> {
+    /// Orders to come through `store`. Nothing is asked yet.
+    pub fn new(store: Store<H>) -> Self {
+        Self {
+            store,
+            watch: None,
+            unknown: None,
+        }
+    }
+
+    /// Waits until the toolstack asks for something this program can do, acknowledges it and returns
+    /// it. Words that mean nothing here are acknowledged too, lest the toolstack wait for what never
+    /// comes, and logged.
+    ///
+    /// # Errors
+    /// [`StoreError::Broken`] only: whatever else fails is logged and tried again.
+    pub async fn next(&mut self) -> Result<Order, StoreError> {
+        loop {
+            match self.step().await {
+                Ok(Some(order)) => return Ok(order),
+                Ok(None) => {}
+                Err(error @ StoreError::Broken(_)) => return Err(error),
+                Err(error) => {
+                    log::warn!("{error}; trying again");
+                    // With a new watch, which fires at once: the event may have been the one that
+                    // was not dealt with.
+                    self.watch = None;
+                    let hypervisor = self.store.hypervisor();
+                    hypervisor.sleep_until(hypervisor.now() + PAUSE).await;
+                }
             }
         }
     }
-}
 
-/// Sets the watch up if there is none, waits for it, and looks.
-async fn step<H: Hypervisor>(
-    store: &Store<H>,
-    watch: &mut Option<Watch<H>>,
-    ignored: &mut Option<String>,
-) -> Result<Option<ShutdownRequest>, StoreError> {
-    let watch = match watch {
-        Some(watch) => watch,
-        None => {
-            let announcements = FEATURES.map(|feature| announce(store, feature));
-            let (announced, watched) = join(join_all(announcements), store.watch(SHUTDOWN)).await;
-            announced.into_iter().collect::<Result<(), _>>()?;
-            watch.insert(watched?)
-        }
-    };
-    watch.changed().await?;
-    let word = take_word(store).await?;
-    match word {
-        Word::Request(request) => return Ok(Some(request)),
-        Word::None => *ignored = None,
-        // One line per word, not one per event.
-        Word::Unknown(word) if ignored.as_deref() == Some(&word) => {}
-        Word::Unknown(word) => {
-            log::warn!("{SHUTDOWN} is {word:?}, which this program cannot do: ignored");
-            *ignored = Some(word);
-        }
+    /// The guest was restored in another domain, whose nodes do not say yet what it can do.
+    pub fn restored(&mut self) {
+        self.watch = None;
     }
-    Ok(None)
+
+    /// Sets the watch up if there is none, waits for it, and looks.
+    async fn step(&mut self) -> Result<Option<Order>, StoreError> {
+        let store = &self.store;
+        let watch = match &mut self.watch {
+            Some(watch) => watch,
+            None => {
+                let announcements = FEATURES.map(|feature| announce(store, feature));
+                let (announced, watched) =
+                    join(join_all(announcements), store.watch(SHUTDOWN)).await;
+                announced.into_iter().collect::<Result<(), _>>()?;
+                self.watch.insert(watched?)
+            }
+        };
+        watch.changed().await?;
+        let word = take_word(store).await?;
+        if word.is_empty() {
+            return Ok(None);
+        }
+        let order = Order::parse(&word);
+        // One line per word, not one per event.
+        if order.is_none() && self.unknown.as_ref() != Some(&word) {
+            log::warn!("{SHUTDOWN} is {word:?}, which this program cannot do: ignored");
+            self.unknown = Some(word);
+        }
+        Ok(order)
+    }
 }
 
 /// Writes that this program can do something. A toolstack that does not let it does not ask
@@ -121,30 +145,22 @@ async fn announce<H: Hypervisor>(store: &Store<H>, feature: &str) -> Result<(), 
     }
 }
 
-enum Word {
-    /// The node is empty or absent: at first, and after our own acknowledgement.
-    None,
-    Request(ShutdownRequest),
-    Unknown(String),
-}
-
-/// Reads the node and empties it if this program will do what it says, in one transaction: a
-/// word written in between is not lost.
-async fn take_word<H: Hypervisor>(store: &Store<H>) -> Result<Word, StoreError> {
+/// Reads the node and empties it, in one transaction: a word written in between is not lost, and a
+/// toolstack that gives up waiting knows whether it was too late. Empty if there is nothing to do: at
+/// first, and after our own acknowledgement.
+async fn take_word<H: Hypervisor>(store: &Store<H>) -> Result<String, StoreError> {
     store
         .transaction(async |transaction| {
             let word = match transaction.read(SHUTDOWN).await {
-                Err(error) if error.is_not_found() => return Ok(Word::None),
+                Err(error) if error.is_not_found() => return Ok(String::new()),
+                // What is no text is no word.
+                Err(StoreError::NotText { .. }) => String::from("(not text)"),
                 word => word?,
             };
-            if word.is_empty() {
-                return Ok(Word::None);
+            if !word.is_empty() {
+                transaction.write(SHUTDOWN, "").await?;
             }
-            let Some(request) = ShutdownRequest::parse(&word) else {
-                return Ok(Word::Unknown(word));
-            };
-            transaction.write(SHUTDOWN, "").await?;
-            Ok(Word::Request(request))
+            Ok(word)
         })
         .await
 }

@@ -7,6 +7,8 @@
 mod balloon;
 #[expect(unsafe_code, reason = "starts the Xen interface")]
 mod bring_up;
+mod suspend;
+mod toolstack;
 mod vif;
 mod vifs;
 
@@ -23,16 +25,16 @@ use rekernel_core::executor::spawn;
 use rekernel_core::platform::{NoEntropy, Platform};
 use rekernel_core::time::{Instant, sleep_until};
 use spin::Once;
-use xen::control::{ShutdownRequest, shutdown_request};
 use xen::{Detected, Hypervisor, Timers};
 
 pub(crate) use self::bring_up::absent_at_start;
+use self::suspend::Resumables;
 use self::vifs::Vifs;
 use crate::counter::Counter;
 use crate::heap::{AbsentRam, SharedPages};
-use crate::machine::{Machine, MachineActivity};
+use crate::machine::{Machine, MachineActivity, MachineResources};
 use crate::network::Interfaces;
-use crate::{buffers, console, entropy};
+use crate::{buffers, entropy};
 
 type Store = xen_proto::xenstore::Store<Hypervisor>;
 
@@ -88,31 +90,21 @@ impl Guest {
             }
         };
         log::debug!("asking xenstore");
+        let resumables = Resumables::default();
         let store = Store::new(hypervisor, ring, port);
         spawn(drive_store(store.clone()));
-        let vifs = Vifs::new(hypervisor, store.clone(), interfaces);
+        let vifs = Vifs::new(hypervisor, store.clone(), interfaces, resumables.clone());
         vifs.start_all().await;
         // From here on nobody waits for what is asked.
         spawn(vifs.follow());
         spawn(balloon::follow(self.machine, store.clone()));
-        spawn(obey_toolstack(store));
+        spawn(toolstack::obey(self.machine, store, resumables));
     }
 }
 
 async fn drive_store(store: Store) {
     let misbehaviour = store.run().await;
     log::error!("xenstored broke the protocol, and is not listened to any more: {misbehaviour}");
-}
-
-async fn obey_toolstack(store: Store) {
-    match shutdown_request(&store).await {
-        Ok(ShutdownRequest::Poweroff | ShutdownRequest::Halt) => crate::shutdown(),
-        Ok(ShutdownRequest::Reboot) => {
-            console::write_line(format_args!("rekernel: reboot"));
-            xen::power::reboot()
-        }
-        Err(error) => log::error!("no orders from the toolstack any more: {error}"),
-    }
 }
 
 /// Lets Xen's drivers wait on the executor.
@@ -189,6 +181,15 @@ impl Machine for Guest {
             timers_set: statistics.calls.timers_set,
             hypercalls: statistics.calls.all,
             notifications: statistics.calls.events_sent,
+        }
+    }
+
+    fn resources(&self) -> MachineResources {
+        let statistics = self.machine.statistics();
+        MachineResources {
+            shared_pages: statistics.pages - statistics.pages_free,
+            quarantined_grants: statistics.quarantined,
+            event_ports: statistics.ports,
         }
     }
 

@@ -15,6 +15,7 @@ use xen::Hypervisor;
 use xen_proto::xenstore::{StoreError, join_all};
 
 use super::Store;
+use super::suspend::Resumables;
 use super::vif::Vif;
 use crate::network::Interfaces;
 
@@ -37,17 +38,24 @@ pub(super) struct Vifs {
     hypervisor: Hypervisor,
     store: Store,
     interfaces: Interfaces,
+    resumables: Resumables,
     /// Handles of the interfaces that somebody cares for.
     running: Rc<RefCell<BTreeSet<u32>>>,
     complained: Rc<Cell<bool>>,
 }
 
 impl Vifs {
-    pub(super) fn new(hypervisor: Hypervisor, store: Store, interfaces: Interfaces) -> Self {
+    pub(super) fn new(
+        hypervisor: Hypervisor,
+        store: Store,
+        interfaces: Interfaces,
+        resumables: Resumables,
+    ) -> Self {
         Self {
             hypervisor,
             store,
             interfaces,
+            resumables,
             running: Rc::default(),
             complained: Rc::default(),
         }
@@ -116,6 +124,7 @@ impl Vifs {
 
     fn start(&self, handle: u32) -> (JoinHandle<()>, Control<Hypervisor>) {
         let (device, control) = NetFront::new(self.hypervisor, self.store.clone(), handle);
+        self.resumables.add(control.resume_handle());
         (spawn(join_stack(device, handle, self.interfaces)), control)
     }
 

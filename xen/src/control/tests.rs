@@ -1,4 +1,7 @@
+use alloc::rc::Rc;
 use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::cell::RefCell;
 
 use xen_proto::fake::{TaskHandle, TestBed};
 
@@ -8,7 +11,7 @@ const HOME: &str = "/local/domain/7";
 
 struct Fixture {
     bed: TestBed,
-    task: TaskHandle<Result<ShutdownRequest, StoreError>>,
+    task: TaskHandle<Result<Order, StoreError>>,
 }
 
 impl Fixture {
@@ -18,7 +21,12 @@ impl Fixture {
             bed.xenstored.write(&path("shutdown"), word);
         }
         // As libxl does.
-        for name in ["shutdown", "feature-poweroff", "feature-reboot"] {
+        for name in [
+            "shutdown",
+            "feature-poweroff",
+            "feature-reboot",
+            "feature-suspend",
+        ] {
             if bed.xenstored.read(&path(name)).is_none() {
                 bed.xenstored.write(&path(name), "");
             }
@@ -27,7 +35,7 @@ impl Fixture {
         let store = bed.store.clone();
         let task = bed
             .executor
-            .spawn(async move { shutdown_request(&store).await });
+            .spawn(async move { Orders::new(store).next().await });
         bed.executor.run_until_stalled();
         Self { bed, task }
     }
@@ -49,9 +57,10 @@ fn path(name: &str) -> String {
 #[test]
 fn an_order_is_acknowledged_and_returned() {
     for (word, request) in [
-        ("poweroff", ShutdownRequest::Poweroff),
-        ("reboot", ShutdownRequest::Reboot),
-        ("halt", ShutdownRequest::Halt),
+        ("poweroff", Order::Poweroff),
+        ("reboot", Order::Reboot),
+        ("halt", Order::Halt),
+        ("suspend", Order::Suspend),
     ] {
         let fixture = Fixture::new(None);
         assert!(!fixture.task.is_finished());
@@ -69,30 +78,66 @@ fn an_order_is_acknowledged_and_returned() {
 #[test]
 fn an_order_from_before_the_start_counts() {
     let fixture = Fixture::new(Some("poweroff"));
-    assert_eq!(fixture.task.take(), Some(Ok(ShutdownRequest::Poweroff)));
+    assert_eq!(fixture.task.take(), Some(Ok(Order::Poweroff)));
 }
 
 #[test]
 fn abilities_are_announced() {
     let fixture = Fixture::new(None);
-    for name in ["feature-poweroff", "feature-reboot"] {
+    for name in ["feature-poweroff", "feature-reboot", "feature-suspend"] {
         let value = fixture.bed.xenstored.read(&path(name));
         assert_eq!(value.as_deref(), Some("1"), "{name}");
     }
-    let suspend = fixture.bed.xenstored.read(&path("feature-suspend"));
-    assert_ne!(suspend.as_deref(), Some("1"));
 }
 
 #[test]
-fn unknown_words_are_left_for_the_toolstack_to_take_back() {
+fn unknown_words_are_acknowledged_and_lead_to_nothing() {
     let fixture = Fixture::new(None);
-    for word in ["suspend", "dance", "poweroff now", "POWEROFF", ""] {
+    for word in ["dance", "dance", "poweroff now", "POWEROFF", "sus", ""] {
         fixture.ask(word);
         assert!(!fixture.task.is_finished(), "{word}");
-        assert_eq!(fixture.node().as_deref(), Some(word));
+        assert_eq!(fixture.node().as_deref(), Some(""));
     }
+    let bytes = &[0xff, 0xfe];
+    fixture.bed.xenstored.write_bytes(&path("shutdown"), bytes);
+    fixture.bed.executor.run_until_stalled();
+    assert_eq!(fixture.node().as_deref(), Some(""));
     fixture.ask("reboot");
-    assert_eq!(fixture.task.take(), Some(Ok(ShutdownRequest::Reboot)));
+    assert_eq!(fixture.task.take(), Some(Ok(Order::Reboot)));
+}
+
+#[test]
+fn orders_come_one_after_the_other_also_after_a_restore() {
+    let bed = TestBed::new();
+    let taken = Rc::new(RefCell::new(Vec::new()));
+    let (store, place) = (bed.store.clone(), taken.clone());
+    bed.executor.spawn(async move {
+        let mut orders = Orders::new(store);
+        loop {
+            let order = orders.next().await.expect("xenstored behaves");
+            place.borrow_mut().push(order);
+            if order == Order::Suspend {
+                orders.restored();
+            }
+        }
+    });
+    for _ in 0..3 {
+        bed.executor.run_until_stalled();
+        let home = alloc::format!("/local/domain/{}/control", bed.hypervisor.guest());
+        for word in ["poweroff", "suspend"] {
+            let node = alloc::format!("{home}/shutdown");
+            bed.xenstored.write(&node, word);
+            bed.executor.run_until_stalled();
+            assert_eq!(bed.xenstored.read(&node).as_deref(), Some(""));
+        }
+        assert_eq!(*taken.borrow(), [Order::Poweroff, Order::Suspend]);
+        taken.borrow_mut().clear();
+        let able = bed
+            .xenstored
+            .read(&alloc::format!("{home}/feature-suspend"));
+        assert_eq!(able.as_deref(), Some("1"));
+        bed.restore(|| ());
+    }
 }
 
 #[test]
@@ -101,7 +146,7 @@ fn a_node_that_is_not_there_yet_is_no_order() {
     let store = bed.store.clone();
     let task = bed
         .executor
-        .spawn(async move { shutdown_request(&store).await });
+        .spawn(async move { Orders::new(store).next().await });
     bed.executor.run_until_stalled();
     assert!(!task.is_finished());
 }
@@ -111,7 +156,7 @@ fn conflicts_are_tried_again() {
     let fixture = Fixture::new(None);
     fixture.bed.xenstored.refuse_commits(3);
     fixture.ask("poweroff");
-    assert_eq!(fixture.task.take(), Some(Ok(ShutdownRequest::Poweroff)));
+    assert_eq!(fixture.task.take(), Some(Ok(Order::Poweroff)));
 }
 
 #[test]
@@ -122,6 +167,6 @@ fn a_store_that_refuses_for_long_does_not_lose_the_order() {
     fixture.ask("poweroff");
     assert!(!fixture.task.is_finished());
     fixture.bed.executor.run_for(Duration::from_secs(5));
-    assert_eq!(fixture.task.take(), Some(Ok(ShutdownRequest::Poweroff)));
+    assert_eq!(fixture.task.take(), Some(Ok(Order::Poweroff)));
     assert_eq!(fixture.node().as_deref(), Some(""));
 }
