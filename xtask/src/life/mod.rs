@@ -3,10 +3,11 @@
 
 mod devices;
 mod power;
+mod suspend;
 
 use crate::xen::Test;
 
 /// The tests of every subject, in the order in which they run.
 pub(crate) fn tests() -> Vec<Test> {
-    [devices::TESTS, power::TESTS].concat()
+    [devices::TESTS, power::TESTS, suspend::TESTS].concat()
 }
