@@ -133,6 +133,14 @@ pub struct HeapInformation {
 }
 
 impl HeapInformation {
+    /// Whether there is memory to take on new work: a sixteenth is free, half of what the host leaves
+    /// when it takes memory back. The network refuses connections while there is not; a program may refuse
+    /// requests.
+    pub fn has_headroom(&self) -> bool {
+        const HEADROOM_PART: usize = 16;
+        self.total - self.used >= self.total / HEADROOM_PART
+    }
+
     fn of(memory: &Memory) -> Self {
         let rekernel_heap::Information {
             total,

@@ -69,6 +69,12 @@ pub trait Platform {
         true
     }
 
+    /// Whether there is memory to take on new work: a connection, with what the program will want for
+    /// it. What is under way may go on without.
+    fn has_headroom(&self) -> bool {
+        true
+    }
+
     /// Takes the RAM of all pages that lie wholly in `unused`, which holds nothing of value:
     /// they read as zero when they are touched again. What else is in `unused` stays as it is.
     /// Does nothing to memory that is not from [`socket_buffer`](Self::socket_buffer).

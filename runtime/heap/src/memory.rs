@@ -25,6 +25,10 @@ pub struct Information {
     pub absent: usize,
 }
 
+/// The part of the memory that is left to small requests, and the most of it in bytes.
+const RESERVE_PART: usize = 32;
+const LARGEST_RESERVE: usize = 128 * 1024;
+
 /// What serves a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route {
@@ -119,9 +123,24 @@ impl Memory {
     fn try_alloc(&mut self, layout: Layout) -> Option<NonNull<u8>> {
         match Route::of(layout) {
             Route::Slab(class) => self.slabs.take(class, &mut self.pages),
-            Route::Run(count) => self.pages.take(count),
-            Route::Block(layout) => self.pages.take_block(layout),
+            Route::Run(count) => {
+                self.leaves_reserve(count * PAGE_SIZE)?;
+                self.pages.take(count)
+            }
+            Route::Block(layout) => {
+                self.leaves_reserve(layout.size())?;
+                self.pages.take_block(layout)
+            }
         }
+    }
+
+    /// `None` if the last pages would go to a request of a page or more. They are for small ones: those of the run
+    /// loop, the network and the drivers, whose failure would end the guest, where a large request can be refused.
+    #[inline]
+    fn leaves_reserve(&self, bytes: usize) -> Option<()> {
+        let reserve = (self.pages.total() / RESERVE_PART).min(LARGEST_RESERVE);
+        let left = self.pages.free().checked_sub(bytes)?;
+        (left >= reserve).then_some(())
     }
 
     #[cold]

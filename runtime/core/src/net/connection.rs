@@ -22,6 +22,7 @@ use super::port::{Observed, Segment};
 use super::schedule::Place;
 use super::stack::Shared;
 use super::tcp::TcpOptions;
+use crate::context;
 use crate::time::Instant;
 
 /// How long an acknowledgement waits for something to go along with.
@@ -112,6 +113,9 @@ impl Connection {
         options: &TcpOptions,
         backlog: Option<Weak<Backlog>>,
     ) -> Option<Self> {
+        if !context::current().platform.has_headroom() {
+            return None;
+        }
         let usual = shared.budget.buffer_size();
         // smoltcp refuses more than 1 GiB; no window is larger (RFC 7323).
         let size = |bytes: Option<usize>| bytes.unwrap_or(usual).clamp(1, 1 << 30);

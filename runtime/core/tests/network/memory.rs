@@ -2,7 +2,7 @@
 
 use embedded_io_async::{Read, Write};
 use rekernel_core::executor::spawn;
-use rekernel_core::net::TcpOptions;
+use rekernel_core::net::{ConnectError, TcpOptions};
 use rekernel_core::time::{Duration, sleep, timeout};
 
 use crate::support::{Pair, SERVER, at, pattern, run_with_pages, settle};
@@ -95,5 +95,33 @@ fn without_memory_writers_wait_and_segments_are_dropped() {
             .await
             .expect("everybody goes on")
             .unwrap();
+    });
+}
+
+#[test]
+fn without_headroom_connections_are_refused_and_those_there_are_go_on() {
+    run_with_pages(|machine| async move {
+        let pair = Pair::new();
+        serve_echo(&pair.server, 7);
+        settle().await;
+        let options = TcpOptions::default;
+        let early = pair.client.connect(at(SERVER, 7), options()).await.unwrap();
+        // Its SYN is on its way when memory runs short.
+        let client = pair.client.clone();
+        let late = spawn(async move { client.connect(at(SERVER, 7), options()).await });
+        rekernel_core::executor::yield_now().await;
+        machine.lacks_headroom.set(true);
+        assert_eq!(
+            pair.client.connect(at(SERVER, 7), options()).await.err(),
+            Some(ConnectError::OutOfMemory)
+        );
+        exchange(early, pattern(1, 1 << 20)).await;
+        assert!(!late.is_finished());
+        let refused = pair.server.interfaces()[0].counters.refused_connections;
+        assert!(refused > 0);
+        machine.lacks_headroom.set(false);
+        // The SYN is repeated.
+        let late = timeout(Duration::from_secs(60), late).await.unwrap();
+        exchange(late.unwrap().unwrap(), pattern(2, 1 << 20)).await;
     });
 }

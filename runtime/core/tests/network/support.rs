@@ -25,6 +25,8 @@ pub(crate) struct VirtualTime {
     pub(crate) has_pages: Cell<bool>,
     /// No more of them can be backed.
     pub(crate) is_short: Cell<bool>,
+    /// There is no memory for new work.
+    pub(crate) lacks_headroom: Cell<bool>,
     /// Bytes that were given back.
     pub(crate) given_back: Cell<usize>,
 }
@@ -65,6 +67,10 @@ impl Platform for VirtualTime {
 
     fn can_back(&self, _bytes: usize) -> bool {
         !self.is_short.get()
+    }
+
+    fn has_headroom(&self) -> bool {
+        !self.lacks_headroom.get()
     }
 
     fn give_back(&self, unused: &mut [u8]) {
