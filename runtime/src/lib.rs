@@ -26,6 +26,8 @@
 //! | settings from the command line | [`config`] |
 //! | random numbers fit for keys | [`random`] |
 //! | messages on the console | [`log`] |
+//! | what is typed on the console | [`console`] |
+//! | an end for a guest that stands still | [`watchdog`] |
 //! | what the guest runs on | [`platform`], [`memory`], [`uptime`] |
 //! | what the work costs, what is held | [`activity`], [`resources`] |
 //! | before the guest ends or is suspended, after it is resumed | [`lifecycle`] |
@@ -45,7 +47,7 @@ mod backtrace;
 #[expect(unsafe_code, reason = "maps pages and hands out raw memory")]
 pub mod buffers;
 pub mod config;
-mod console;
+pub mod console;
 mod counter;
 mod crash;
 #[expect(unsafe_code, reason = "hands out raw memory")]
@@ -60,8 +62,10 @@ mod network;
 mod pc;
 #[expect(unsafe_code, reason = "machine instructions")]
 mod processor;
+mod report;
 pub mod start;
 pub mod testing;
+pub mod watchdog;
 mod xen_guest;
 
 use core::fmt;

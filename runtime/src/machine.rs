@@ -1,7 +1,14 @@
 //! The machine the guest runs on, chosen once at start.
 
+use alloc::boxed::Box;
+use core::fmt;
+use core::task::{Context, Poll};
+
 use rekernel_core::platform::Platform;
 use spin::Once;
+
+use crate::report::Section;
+use crate::watchdog::{Watchdog, WatchdogError};
 
 static MACHINE: Once<&'static dyn Machine> = Once::new();
 
@@ -29,6 +36,21 @@ pub(crate) trait Machine: Platform + Send + Sync {
     fn write_last_words(&self, bytes: &[u8]) {
         self.write_console(bytes);
     }
+
+    /// Takes what was typed on the console, up to `into.len()` bytes. Returns how many there were.
+    fn read_console(&self, into: &mut [u8]) -> usize;
+
+    /// Ready when there may be something to read on the console since the last time. One task waits.
+    fn poll_console(&self, context: &mut Context<'_>) -> Poll<()>;
+
+    /// Starts a watchdog that ends the guest unless it is fed every `seconds` seconds.
+    ///
+    /// # Errors
+    /// [`WatchdogError`].
+    fn start_watchdog(&self, seconds: u32) -> Result<Box<dyn Watchdog>, WatchdogError>;
+
+    /// Tells about the machine's own part of what somebody looks into.
+    fn report(&self, section: Section, line: &mut dyn FnMut(fmt::Arguments<'_>));
 
     /// Ends the guest in order.
     fn power_off(&self) -> !;

@@ -4,6 +4,7 @@
 
 use core::fmt;
 use core::future::Future;
+use core::time::Duration;
 
 pub use pvh_boot::{BootInfo, entry};
 use rekernel_core::config::{Complaint, Settings};
@@ -11,7 +12,9 @@ use rekernel_core::executor;
 
 use crate::machine::{self, Machine};
 use crate::network::Interfaces;
-use crate::{config, console, crash, heap, information, logger, pc, processor, xen_guest};
+use crate::{
+    config, console, crash, heap, information, logger, pc, processor, watchdog, xen_guest,
+};
 
 /// What a main function may return.
 pub trait Outcome {
@@ -40,6 +43,7 @@ where
 {
     let (machine, settings) = prepare(boot, keys);
     let outcome = executor::run(machine, async {
+        start_watchdog(settings);
         start_network(settings).await;
         main().await
     });
@@ -84,6 +88,16 @@ fn introduce(machine: &dyn Machine, boot: &BootInfo, complaints: &[Complaint]) {
     }
     heap::complain();
     machine.describe();
+}
+
+/// What the command line wants of the machine, once tasks run.
+fn start_watchdog(settings: &Settings) {
+    let Some(seconds) = settings.watchdog else {
+        return;
+    };
+    if let Err(error) = watchdog::start(Duration::from_secs(seconds.into())) {
+        log::error!(target: "rekernel", "command line: watchdog={seconds}: {error}");
+    }
 }
 
 async fn start_network(settings: &'static Settings) {

@@ -16,6 +16,7 @@ mod context;
 mod cpu_local;
 pub mod executor;
 pub mod lifecycle;
+pub mod lines;
 pub mod net;
 pub mod platform;
 pub mod random;

@@ -32,6 +32,8 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
+use core::task::{Context, Poll};
 use core::time::Duration;
 
 use pvh_boot::interrupts::{self, Vector};
@@ -41,14 +43,17 @@ use rekernel_core::platform::{NoEntropy, Platform};
 use spin::Once;
 
 use self::clock::{Clock, Source};
+use self::io_apic::IoApic;
 use self::local_apic::LocalApic;
 use self::serial::Serial;
 use self::signal::Signal;
 use crate::counter::Counter;
-use crate::heap::SharedPages;
+use crate::heap::{self, SharedPages};
 use crate::machine::{Machine, MachineActivity};
 use crate::network::Interfaces;
-use crate::{buffers, dma, entropy};
+use crate::report::Section;
+use crate::watchdog::{Watchdog, WatchdogError};
+use crate::{buffers, dma, entropy, information};
 
 /// Starts every network interface, and what a clock that had to be measured still needs.
 pub(crate) fn start_network(settings: &Settings, interfaces: Interfaces) {
@@ -71,12 +76,15 @@ const SIGNAL_COUNT: usize = 16;
 /// Vectors: one for each signal from here on, then the timer's.
 const FIRST_SIGNAL_VECTOR: u8 = 0x40;
 const TIMER_VECTOR: u8 = FIRST_SIGNAL_VECTOR + SIGNAL_COUNT as u8;
+const SERIAL_VECTOR: u8 = TIMER_VECTOR + 1;
 const SPURIOUS_VECTOR: u8 = 0xff;
 
 /// The machine.
 struct Pc {
     name: String,
     serial: Option<Serial>,
+    /// Whether the serial port interrupts: known once somebody waited for input.
+    serial_interrupts: Once<bool>,
     apic: &'static LocalApic,
     clock: &'static Clock,
     /// Time since the Unix epoch at start.
@@ -84,6 +92,9 @@ struct Pc {
     halts: Counter,
     timers_set: Counter,
 }
+
+/// Input on the serial port.
+static SERIAL_INPUT: Signal = Signal::new();
 
 static INTERRUPTS: Counter = Counter::new();
 
@@ -103,11 +114,13 @@ pub(crate) fn start(start: u64, shared: SharedPages) -> &'static dyn Machine {
         set_handler(FIRST_SIGNAL_VECTOR + number as u8, handler);
     }
     set_handler(TIMER_VECTOR, on_timer);
+    set_handler(SERIAL_VECTOR, on_serial);
     set_handler(SPURIOUS_VECTOR, || {});
     apic.enable_timer(TIMER_VECTOR);
     Box::leak(Box::new(Pc {
         name: name(),
         serial,
+        serial_interrupts: Once::new(),
         apic,
         clock,
         epoch,
@@ -123,6 +136,11 @@ fn set_handler(vector: u8, handler: fn()) {
 
 fn on_timer() {
     signal::note_any();
+    end_interrupt();
+}
+
+fn on_serial() {
+    SERIAL_INPUT.note();
     end_interrupt();
 }
 
@@ -172,6 +190,22 @@ fn name() -> String {
 }
 
 impl Pc {
+    /// Brings the serial port's interrupt to the processor; false if that cannot be.
+    fn announce_serial_input(&self) -> bool {
+        let Some(serial) = &self.serial else {
+            log::warn!("no serial port: nothing can be typed");
+            return false;
+        };
+        let routed = IoApic::start().is_ok_and(|controller| {
+            controller.route(serial::INTERRUPT, SERIAL_VECTOR, self.apic.identity())
+        });
+        match routed {
+            true => serial.announce_input(),
+            false => log::warn!("no interrupt for the serial port: nothing can be typed"),
+        }
+        routed
+    }
+
     /// Has the timer fire at `deadline`.
     fn set_timer(&self, deadline: Duration) {
         self.timers_set.add();
@@ -198,6 +232,7 @@ impl Platform for Pc {
         let any = signal::take_any();
         if any {
             SIGNALS.iter().for_each(Signal::dispatch);
+            SERIAL_INPUT.dispatch();
         }
         any
     }
@@ -224,6 +259,10 @@ impl Platform for Pc {
 
     fn can_back(&self, bytes: usize) -> bool {
         buffers::can_back(bytes)
+    }
+
+    fn has_headroom(&self) -> bool {
+        heap::information().has_headroom()
     }
 
     fn give_back(&self, unused: &mut [u8]) {
@@ -257,6 +296,28 @@ impl Machine for Pc {
             None => pvh_boot::debug_port::write(bytes),
         }
     }
+
+    fn read_console(&self, into: &mut [u8]) -> usize {
+        self.serial.as_ref().map_or(0, |serial| serial.read(into))
+    }
+
+    fn poll_console(&self, context: &mut Context<'_>) -> Poll<()> {
+        let announced = self
+            .serial_interrupts
+            .call_once(|| self.announce_serial_input());
+        match announced {
+            true => SERIAL_INPUT.poll(context),
+            false => Poll::Pending,
+        }
+    }
+
+    fn start_watchdog(&self, _: u32) -> Result<Box<dyn Watchdog>, WatchdogError> {
+        Err(WatchdogError::Unsupported {
+            platform: information::platform().name,
+        })
+    }
+
+    fn report(&self, _: Section, _: &mut dyn FnMut(fmt::Arguments<'_>)) {}
 
     fn power_off(&self) -> ! {
         power::power_off()

@@ -8,16 +8,20 @@ mod balloon;
 #[expect(unsafe_code, reason = "starts the Xen interface")]
 mod bring_up;
 mod suspend;
+mod sysrq;
 mod toolstack;
 mod vif;
 mod vifs;
+mod watchdog;
 
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
+use core::task::{Context, Poll};
 use core::time::Duration;
 
 use pvh_boot::interrupts;
@@ -31,9 +35,11 @@ pub(crate) use self::bring_up::absent_at_start;
 use self::suspend::Resumables;
 use self::vifs::Vifs;
 use crate::counter::Counter;
-use crate::heap::{AbsentRam, SharedPages};
+use crate::heap::{self, AbsentRam, SharedPages};
 use crate::machine::{Machine, MachineActivity, MachineResources};
 use crate::network::Interfaces;
+use crate::report::Section;
+use crate::watchdog::{Watchdog, WatchdogError};
 use crate::{buffers, entropy};
 
 type Store = xen_proto::xenstore::Store<Hypervisor>;
@@ -98,6 +104,7 @@ impl Guest {
         // From here on nobody waits for what is asked.
         spawn(vifs.follow());
         spawn(balloon::follow(self.machine, store.clone()));
+        spawn(sysrq::answer(store.clone()));
         spawn(toolstack::obey(self.machine, store, resumables));
     }
 }
@@ -158,6 +165,10 @@ impl Platform for Guest {
         buffers::can_back(bytes)
     }
 
+    fn has_headroom(&self) -> bool {
+        heap::information().has_headroom()
+    }
+
     fn give_back(&self, unused: &mut [u8]) {
         buffers::give_back(unused);
     }
@@ -203,6 +214,47 @@ impl Machine for Guest {
 
     fn write_last_words(&self, bytes: &[u8]) {
         xen::console::emergency(bytes);
+    }
+
+    fn read_console(&self, into: &mut [u8]) -> usize {
+        xen::console::read(into)
+    }
+
+    fn poll_console(&self, context: &mut Context<'_>) -> Poll<()> {
+        xen::console::poll_input(context)
+    }
+
+    fn start_watchdog(&self, seconds: u32) -> Result<Box<dyn Watchdog>, WatchdogError> {
+        watchdog::start(seconds)
+    }
+
+    fn report(&self, section: Section, line: &mut dyn FnMut(fmt::Arguments<'_>)) {
+        match section {
+            Section::Memory => {
+                if let Ok(pages) = self.machine.reservation() {
+                    line(format_args!("domain: {} KiB, as Xen counts", pages << 2));
+                }
+            }
+            Section::Rings => {
+                let statistics = self.machine.statistics();
+                line(format_args!(
+                    "shared pages: {} of {} free, {} in quarantine; {} grant references free",
+                    statistics.pages_free,
+                    statistics.pages,
+                    statistics.quarantined,
+                    statistics.references_free
+                ));
+                line(format_args!(
+                    "events: {} interrupts, {} sent",
+                    statistics.upcalls, statistics.calls.events_sent
+                ));
+            }
+            Section::Store => match self.machine.domain() {
+                Some(domain) => line(format_args!("domain {domain} on {}", self.name)),
+                None => line(format_args!("on {}", self.name)),
+            },
+            Section::Tasks | Section::Network => {}
+        }
     }
 
     fn power_off(&self) -> ! {

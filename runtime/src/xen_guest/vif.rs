@@ -1,5 +1,6 @@
 //! netfront's device as the network stack wants it.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::task::{Context, Poll};
 
@@ -58,6 +59,10 @@ impl NetworkDevice for Vif {
 
     fn assigned_address(&self) -> Option<&str> {
         self.device.assigned_address()
+    }
+
+    fn describe(&self) -> Option<String> {
+        Some(self.device.describe())
     }
 
     fn receive(&mut self, frame: &mut Vec<u8>) -> bool {

@@ -13,6 +13,7 @@
 //! | `net1.ip`, `net1.gw`, `net1.ip6`, `net1.gw6` | | the same for the second interface (on Xen `device/vif/1`); `net0` is the first |
 //! | `dns` | `10.0.2.3,10.0.2.4` | name servers, in the order to ask |
 //! | `log` | `debug` or `info,net=debug` | level, and levels of single log targets |
+//! | `watchdog` | `30` | the hypervisor ends the guest when its run loop stands still for so many seconds |
 //! | `virtio_mmio.device` | `512@0xfeb00e00:12` | added by QEMU's microvm |
 //!
 //! and the keys that the application declares. A key given twice counts the last time, except
@@ -42,6 +43,8 @@ pub struct Settings {
     pub dns: Vec<IpAddr>,
     /// What to log.
     pub log: LogLevels,
+    /// Seconds after which a guest that stands still is ended; `None` for never.
+    pub watchdog: Option<u32>,
     /// Devices that QEMU's microvm announces.
     pub virtio_mmio_devices: Vec<VirtioMmioDevice>,
     // By key, each once, ascending: a handful of entries, for which a tree would be more code than
@@ -145,6 +148,7 @@ impl Settings {
         match key {
             "dns" => self.dns.extend(address::parse_list(value)?),
             "log" => self.log = LogLevels::parse(value)?,
+            "watchdog" => self.watchdog = Some(parse_watchdog(value)?),
             "virtio_mmio.device" => self.virtio_mmio_devices.push(value.parse()?),
             _ => {
                 let (index, key) = interface_key(key).ok_or_else(|| unknown(application_keys))?;
@@ -257,6 +261,15 @@ fn entry<K: Ord, V: Default>(list: &mut Vec<(K, V)>, key: K) -> &mut V {
     &mut list[place].1
 }
 
+/// A number of seconds, a day at most: more is a mistake.
+fn parse_watchdog(value: &str) -> Result<u32, String> {
+    const LONGEST: u32 = 24 * 60 * 60;
+    match value.parse() {
+        Ok(seconds @ 1..=LONGEST) => Ok(seconds),
+        _ => Err(format!("not a number of seconds from 1 to {LONGEST}")),
+    }
+}
+
 /// Splits `net1.ip` into 1 and `ip`; a plain `ip` belongs to interface 0.
 fn interface_key(key: &str) -> Option<(usize, &str)> {
     match key.strip_prefix("net") {
@@ -270,7 +283,8 @@ fn interface_key(key: &str) -> Option<(usize, &str)> {
 
 fn unknown(application_keys: &[&str]) -> String {
     let mut problem =
-        "unknown key; known are ip, gw, ip6, gw6, net1.ip (and so on), dns, log".to_string();
+        "unknown key; known are ip, gw, ip6, gw6, net1.ip (and so on), dns, log, watchdog"
+            .to_string();
     for key in application_keys {
         problem.push_str(", ");
         problem.push_str(key);

@@ -242,3 +242,17 @@ proptest::proptest! {
         let _ = settings.address_config(0, Some(&assigned));
     }
 }
+
+#[test]
+fn a_watchdog_has_a_number_of_seconds() {
+    let (settings, complaints) = Settings::parse(b"watchdog=30", &[]);
+    assert_eq!(settings.watchdog, Some(30));
+    assert!(complaints.is_empty());
+    for value in ["0", "-1", "86401", "on", ""] {
+        let line = format!("watchdog={value}");
+        let (settings, complaints) = Settings::parse(line.as_bytes(), &[]);
+        assert_eq!(settings.watchdog, None);
+        assert_eq!(complaints.len(), 1, "{value}");
+        assert!(complaints[0].problem.contains("1 to 86400"));
+    }
+}

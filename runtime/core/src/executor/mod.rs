@@ -83,6 +83,30 @@ pub fn counters() -> Counters {
     }
 }
 
+/// Who waits and who does not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TaskCounts {
+    /// Tasks there are, main not counted.
+    pub tasks: usize,
+    /// Tasks that wait for their turn, main among them.
+    pub ready: usize,
+    /// Timers that run.
+    pub timers: usize,
+}
+
+/// Who waits and who does not, now.
+///
+/// # Panics
+/// Outside of a running runtime.
+pub fn task_counts() -> TaskCounts {
+    let context = context::current();
+    TaskCounts {
+        tasks: context.tasks.count(),
+        ready: context.tasks.ready_count(),
+        timers: context.timers.borrow().count(),
+    }
+}
+
 /// How many rounds go by one reading of the clock: a timer is late by as many at most.
 const ROUNDS_PER_READING: u32 = 4;
 

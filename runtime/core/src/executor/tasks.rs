@@ -81,6 +81,17 @@ impl Tasks {
         !self.ready.is_empty()
     }
 
+    /// Tasks there are.
+    pub(crate) fn count(&self) -> usize {
+        let slots = self.slots.borrow();
+        slots.slots.len() - slots.free.len()
+    }
+
+    /// Tasks that wait for their turn in the next round.
+    pub(crate) fn ready_count(&self) -> usize {
+        self.ready.tasks.lock().len()
+    }
+
     /// Polls so far.
     pub(crate) fn polls(&self) -> u64 {
         self.polls.get()

@@ -57,6 +57,12 @@ impl Timers {
         Self::default()
     }
 
+    /// Timers there are.
+    pub(crate) fn count(&self) -> usize {
+        let live = |slot: &&Slot| slot.number != NOBODY;
+        self.slots.iter().filter(live).count()
+    }
+
     /// A timer for `deadline` that wakes nobody yet.
     pub(crate) fn add(&mut self, deadline: Deadline) -> TimerId {
         let number = self.next_number;

@@ -1,5 +1,6 @@
 //! What the network stack asks of a network interface's driver.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::num::NonZeroU16;
 use core::task::{Context, Poll};
@@ -86,6 +87,11 @@ pub trait NetworkDevice {
     /// An address the host assigned to this interface (xl's `vif = ['ip=...']`), as text. May
     /// change while the link is down.
     fn assigned_address(&self) -> Option<&str> {
+        None
+    }
+
+    /// One line for people about the device and its other end, for who looks for a fault.
+    fn describe(&self) -> Option<String> {
         None
     }
 

@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::future::poll_fn;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::task::Poll;
 
 use super::{AddressSource, Stack};
@@ -153,6 +153,26 @@ fn mask_ipv6(prefix_length: u8) -> u128 {
     u128::MAX
         .checked_shl(Ipv6Addr::BITS.saturating_sub(prefix_length.into()))
         .unwrap_or(0)
+}
+
+/// The sockets that wait for whoever comes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OpenSockets {
+    /// Listeners, by port.
+    pub listeners: Vec<ListenerInformation>,
+    /// Where UDP sockets are bound, by port.
+    pub datagram_addresses: Vec<SocketAddr>,
+}
+
+/// A listener, and who stands at its door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerInformation {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Handshakes under way.
+    pub half_open: usize,
+    /// Connections that the program has not accepted yet.
+    pub waiting: usize,
 }
 
 /// What went through an interface since the guest booted.

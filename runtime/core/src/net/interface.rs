@@ -407,6 +407,11 @@ impl Interface {
         }
     }
 
+    /// What the device says of itself.
+    pub(super) fn describe_device(&self) -> Option<String> {
+        self.engine.borrow().port.device.describe()
+    }
+
     /// Whether a connection between these ends exists here.
     pub(super) fn is_in_use(&self, flow: &Flow) -> bool {
         self.connections.borrow().contains(flow)

@@ -9,6 +9,7 @@ use core::net::SocketAddr;
 use core::task::Poll;
 
 use super::connection::Connection;
+use super::information::ListenerInformation;
 use super::stack::{Shared, Stack};
 use super::tcp::{TcpOptions, TcpStream};
 use super::wakers::Wakers;
@@ -129,6 +130,14 @@ impl Backlog {
             half_open: RefCell::default(),
             waiting: RefCell::default(),
             acceptors: Wakers::default(),
+        }
+    }
+
+    pub(super) fn information(&self) -> ListenerInformation {
+        ListenerInformation {
+            address: self.address,
+            half_open: self.half_open.borrow().len(),
+            waiting: self.waiting.borrow().len(),
         }
     }
 

@@ -52,7 +52,8 @@ pub(crate) use address::{is_host_ipv4, is_host_ipv6};
 pub use dns::resolve;
 pub use error::{AcceptError, BindError, ConnectError, ResolveError, SendError, TcpError};
 pub use information::{
-    ConfiguredAddress, Counters, InterfaceInformation, InterfaceWatch, interfaces, watch_interfaces,
+    ConfiguredAddress, Counters, InterfaceInformation, InterfaceWatch, ListenerInformation,
+    OpenSockets, interfaces, watch_interfaces,
 };
 pub use listener::TcpListener;
 pub use stack::Stack;

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::future::poll_fn;
@@ -22,7 +23,7 @@ use super::udp::{Mailbox, UdpOptions, UdpSocket};
 use super::wakers::Wakers;
 use super::{
     AddressConfig, AddressSource, BindError, ConnectError, InterfaceInformation, InterfaceWatch,
-    ResolveError, ports,
+    OpenSockets, ResolveError, ports,
 };
 use crate::config::Settings;
 use crate::context;
@@ -164,6 +165,33 @@ impl Stack {
     /// Follows the interfaces from now on: see [`InterfaceWatch`].
     pub fn watch_interfaces(&self) -> InterfaceWatch {
         InterfaceWatch::new(self.clone())
+    }
+
+    /// What the devices of all interfaces say of themselves, a line each.
+    pub fn describe_devices(&self) -> Vec<String> {
+        let interfaces = self.0.interfaces.borrow();
+        interfaces
+            .iter()
+            .filter_map(|interface| interface.describe_device())
+            .collect()
+    }
+
+    /// The sockets that wait for whoever comes.
+    pub fn open_sockets(&self) -> OpenSockets {
+        let listeners = self.0.listeners.borrow();
+        let mailboxes = self.0.mailboxes.borrow();
+        OpenSockets {
+            listeners: listeners
+                .values()
+                .flatten()
+                .map(|backlog| backlog.information())
+                .collect(),
+            datagram_addresses: mailboxes
+                .values()
+                .flatten()
+                .map(|mailbox| mailbox.address)
+                .collect(),
+        }
     }
 
     /// Waits until the network can be used, and gives the address under which this guest is

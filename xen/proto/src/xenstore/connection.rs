@@ -62,16 +62,16 @@ pub(super) struct Progress {
 
 pub(super) struct Connection {
     streams: Option<Streams>,
-    broken: Option<Misbehaviour>,
+    pub(super) broken: Option<Misbehaviour>,
     /// Requests to send, by their ids, in order. The first may be partly sent.
-    output: VecDeque<u32>,
+    pub(super) output: VecDeque<u32>,
     /// Bytes of the first message that are in the ring.
     sent: usize,
-    unanswered: BTreeMap<u32, Request>,
+    pub(super) unanswered: BTreeMap<u32, Request>,
     pub(super) next_request_id: u32,
     /// Requests submitted so far.
     submitted: u64,
-    watches: BTreeMap<WatchToken, WatchState>,
+    pub(super) watches: BTreeMap<WatchToken, WatchState>,
     next_token: u64,
     driver: Option<Waker>,
     /// Woken when nothing is unanswered.
@@ -100,7 +100,7 @@ impl TransactionId {
     pub(super) const OUTSIDE: Self = Self { number: 0, life: 0 };
 }
 
-struct Request {
+pub(super) struct Request {
     message_type: MessageType,
     transaction: TransactionId,
     /// The whole message, for as long as it may have to be sent, or sent again.
@@ -120,7 +120,7 @@ enum Fate {
     Renewal,
 }
 
-struct WatchState {
+pub(super) struct WatchState {
     path: String,
     /// The event that only says that the watch is there is still to come, and to be ignored.
     ignores_next: bool,

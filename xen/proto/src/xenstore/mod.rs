@@ -15,6 +15,7 @@ mod error;
 mod join;
 mod parser;
 mod permissions;
+mod statistics;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ pub use self::error::{Misbehaviour, StoreError};
 pub use self::join::{join, join_all};
 pub use self::parser::{Message, Parser};
 pub use self::permissions::{NodeAccess, Permission};
+pub use self::statistics::StoreStatistics;
 pub use self::store::{DEFAULT_TIMEOUT, Store};
 pub use self::transaction::{MAX_TRANSACTION_ATTEMPTS, Transaction};
 pub use self::watch::Watch;

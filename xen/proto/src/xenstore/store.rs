@@ -11,7 +11,7 @@ use core::time::Duration;
 
 use super::connection::{Connection, TransactionId, Undo, watch_payload};
 use super::wire::{ABSOLUTE_PATH_MAX, Errno, MessageType, PAYLOAD_MAX, RELATIVE_PATH_MAX};
-use super::{Misbehaviour, Permission, StoreError, Transaction, Watch, directory};
+use super::{Misbehaviour, Permission, StoreError, StoreStatistics, Transaction, Watch, directory};
 use crate::hypervisor::{DomainId, EventPort, Hypervisor, SharedPage};
 
 /// How long an operation may take unless [`Store::with_timeout`] says otherwise.
@@ -265,6 +265,11 @@ impl<H: Hypervisor> Store<H> {
         body: impl AsyncFnMut(&Transaction<H>) -> Result<R, StoreError>,
     ) -> Result<R, StoreError> {
         super::transaction::run(self, body).await
+    }
+
+    /// How the connection stands.
+    pub fn statistics(&self) -> StoreStatistics {
+        self.shared.connection.borrow().statistics()
     }
 
     /// The hypervisor the client was made with.

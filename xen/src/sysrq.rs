@@ -1,0 +1,132 @@
+//! `xl sysrq`: a key that the toolstack presses, in `control/sysrq` of xenstore
+//! (`docs/misc/xenstore-paths.pandoc` in Xen's tree). The guest acknowledges by emptying the node.
+
+use alloc::string::String;
+use core::time::Duration;
+
+use xen_proto::hypervisor::Hypervisor;
+use xen_proto::xenstore::{Store, StoreError, Watch};
+
+const SYSRQ: &str = "control/sysrq";
+
+/// How long to wait after a failed operation before it is tried again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The keys that are pressed, one after the other.
+pub struct Keys<H: Hypervisor> {
+    store: Store<H>,
+    watch: Option<Watch<H>>,
+}
+
+impl<H: Hypervisor> Keys<H> {
+    /// Nothing is asked of xenstore yet.
+    #[must_use]
+    pub fn new(store: Store<H>) -> Self {
+        Self { store, watch: None }
+    }
+
+    /// Waits for the next key and acknowledges it. A toolstack writes one character; whoever else
+    /// writes may write more.
+    ///
+    /// # Errors
+    /// [`StoreError::Broken`] only: whatever else fails is logged and tried again.
+    pub async fn next(&mut self) -> Result<String, StoreError> {
+        loop {
+            match self.step().await {
+                Ok(Some(key)) => return Ok(key),
+                Ok(None) => {}
+                Err(error @ StoreError::Broken(_)) => return Err(error),
+                Err(error) => {
+                    log::warn!("{error}; trying again");
+                    // With a new watch, which fires at once.
+                    self.watch = None;
+                    let hypervisor = self.store.hypervisor();
+                    hypervisor.sleep_until(hypervisor.now() + PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn step(&mut self) -> Result<Option<String>, StoreError> {
+        let watch = match &mut self.watch {
+            Some(watch) => watch,
+            None => self.watch.insert(self.store.watch(SYSRQ).await?),
+        };
+        watch.changed().await?;
+        self.store
+            .transaction(async |transaction| {
+                let key = match transaction.read(SYSRQ).await {
+                    Err(error) if error.is_not_found() => return Ok(None),
+                    // Nothing that could be a key: emptied all the same.
+                    Err(StoreError::NotText { .. }) => String::from("\u{fffd}"),
+                    key => key?,
+                };
+                if key.is_empty() {
+                    return Ok(None);
+                }
+                transaction.write(SYSRQ, "").await?;
+                Ok(Some(key))
+            })
+            .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use xen_proto::fake::{TaskHandle, TestBed};
+
+    use super::*;
+
+    const NODE: &str = "/local/domain/7/control/sysrq";
+
+    fn press(bed: &TestBed, key: &str) {
+        bed.xenstored.write(NODE, key);
+        bed.executor.run_until_stalled();
+    }
+
+    /// A task that waits for `count` keys.
+    fn keys(
+        bed: &TestBed,
+        count: usize,
+    ) -> TaskHandle<Result<alloc::vec::Vec<String>, StoreError>> {
+        // As libxl does.
+        bed.xenstored.write(NODE, "");
+        bed.xenstored.set_owner(NODE, TestBed::GUEST, &[]);
+        let store = bed.store.clone();
+        let task = bed.executor.spawn(async move {
+            let mut keys = Keys::new(store);
+            let mut pressed = alloc::vec::Vec::new();
+            while pressed.len() < count {
+                pressed.push(keys.next().await?);
+            }
+            Ok(pressed)
+        });
+        bed.executor.run_until_stalled();
+        task
+    }
+
+    #[test]
+    fn each_key_is_returned_once_and_acknowledged() {
+        let bed = TestBed::new();
+        let task = keys(&bed, 3);
+        for key in ["m", "", "m", "no key"] {
+            press(&bed, key);
+            assert_eq!(bed.xenstored.read(NODE).as_deref(), Some(""));
+        }
+        let pressed = task.take().unwrap().unwrap();
+        assert_eq!(pressed, ["m", "m", "no key"]);
+    }
+
+    #[test]
+    fn a_node_that_goes_is_waited_for() {
+        let bed = TestBed::new();
+        let task = keys(&bed, 1);
+        bed.xenstored.remove(NODE);
+        bed.executor.run_until_stalled();
+        assert!(!task.is_finished());
+        bed.xenstored.write(NODE, "t");
+        bed.xenstored.set_owner(NODE, TestBed::GUEST, &[]);
+        bed.executor.run_until_stalled();
+        assert_eq!(task.take().unwrap().unwrap(), ["t"]);
+    }
+}
