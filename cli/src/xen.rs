@@ -64,6 +64,8 @@ pub struct GuestConfiguration {
     pub interfaces: Vec<String>,
     /// What xl does with a crashed guest: `preserve` or `destroy`.
     pub on_crash: &'static str,
+    /// Further lines of the file.
+    pub further: Vec<String>,
 }
 
 impl GuestConfiguration {
@@ -76,13 +78,17 @@ impl GuestConfiguration {
             .collect();
         format!(
             "type = \"pvh\"\nname = {}\nkernel = {}\nmemory = {}\nvcpus = 1\ncmdline = {}\nvif = [ {} ]\n\
-             on_poweroff = \"destroy\"\non_reboot = \"restart\"\non_crash = {}\n",
+             on_poweroff = \"destroy\"\non_reboot = \"restart\"\non_crash = {}\n{}",
             quoted(&self.name),
             quoted(&self.kernel),
             self.memory_mib,
             quoted(&self.append.join(" ")),
             interfaces.join(", "),
             quoted(self.on_crash),
+            self.further
+                .iter()
+                .map(|line| format!("{line}\n"))
+                .collect::<String>(),
         )
     }
 }
@@ -172,6 +178,7 @@ fn watch(
         append: arguments.guest.append.clone(),
         interfaces: vec![format!("bridge={}", network::BRIDGE)],
         on_crash: "preserve",
+        further: Vec::new(),
     };
     dom0.copy_in(&guest.elf, &configuration.kernel)?;
     dom0.write(
@@ -315,6 +322,7 @@ mod tests {
             append: vec!["ip=dhcp".to_owned(), "motto=\"a\\b\"".to_owned()],
             interfaces: vec!["bridge=xenbr0".to_owned()],
             on_crash: "preserve",
+            further: vec!["maxmem = 32".to_owned()],
         };
         let text = configuration.text();
         assert!(
@@ -322,6 +330,7 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("vif = [ \"bridge=xenbr0\" ]\n"), "{text}");
+        assert!(text.ends_with("\nmaxmem = 32\n"), "{text}");
     }
 
     #[test]

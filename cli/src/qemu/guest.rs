@@ -1,8 +1,8 @@
 //! A guest while it runs under QEMU: its console, its end, and that nothing is left of it.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle, sleep};
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use crate::console::{Event, LineSplitter, understand};
 /// One guest under one QEMU. Dropping it ends both.
 pub struct RunningGuest {
     child: Child,
+    keyboard: ChildStdin,
     lines: Receiver<Line>,
     complaints: Complaints,
     started: Instant,
@@ -68,12 +69,13 @@ impl RunningGuest {
             .args(configuration.arguments())
             // A group of its own: Ctrl-C reaches us alone, and we end QEMU in order.
             .process_group(0)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .context("QEMU could not be started")?;
         let started = Instant::now();
+        let keyboard = child.stdin.take().context("QEMU has no input")?;
         let console = child.stdout.take().context("QEMU has no console")?;
         let mut errors = child.stderr.take().context("QEMU has no error output")?;
         let (sender, lines) = sync_channel(LINES_AHEAD);
@@ -86,11 +88,23 @@ impl RunningGuest {
         });
         Ok(Self {
             child,
+            keyboard,
             lines,
             complaints: Complaints::Read(complaints),
             started,
             last_word: None,
         })
+    }
+
+    /// Types on the console. Waits while the guest does not read.
+    ///
+    /// # Errors
+    /// Where QEMU has ended.
+    pub fn type_text(&mut self, text: &[u8]) -> Result<()> {
+        self.keyboard
+            .write_all(text)
+            .and_then(|()| self.keyboard.flush())
+            .context("QEMU takes no input")
     }
 
     /// Waits up to `limit` for the next line of the console.

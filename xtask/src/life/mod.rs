@@ -2,12 +2,23 @@
 //! Xen tier uses too.
 
 mod devices;
+mod memory;
+mod operator;
 mod power;
 mod suspend;
+mod xenstore;
 
 use crate::xen::Test;
 
 /// The tests of every subject, in the order in which they run.
 pub(crate) fn tests() -> Vec<Test> {
-    [devices::TESTS, power::TESTS, suspend::TESTS].concat()
+    [
+        power::TESTS,
+        operator::TESTS,
+        devices::TESTS,
+        memory::TESTS,
+        suspend::TESTS,
+        xenstore::TESTS,
+    ]
+    .concat()
 }

@@ -21,6 +21,11 @@ impl Boot {
         })
     }
 
+    /// Types on the console.
+    pub(crate) fn type_text(&mut self, text: &str) -> Result<()> {
+        self.guest.type_text(text.as_bytes())
+    }
+
     /// Waits for a line with this text, from the lines not yet waited for.
     pub(crate) fn wait_for(&mut self, text: &str, limit: Duration) -> Result<Line> {
         self.wait(&format!("a line with `{text}`"), limit, |line| {

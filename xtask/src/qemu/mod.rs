@@ -5,6 +5,7 @@ mod basics;
 mod boot;
 mod cli;
 mod configuration;
+mod console;
 mod crashes;
 mod echo;
 mod image;
@@ -71,6 +72,7 @@ pub(crate) fn run(guests: &Guests, name: &str, summary: &mut Summary, measuremen
         web::TESTS,
         echo::TESTS,
         configuration::TESTS,
+        console::TESTS,
         crashes::TESTS,
         memory::TESTS,
         cli::TESTS,

@@ -20,6 +20,8 @@ pub(crate) struct Wish {
     pub(crate) append: Vec<String>,
     pub(crate) interfaces: Vec<String>,
     pub(crate) on_crash: &'static str,
+    /// Further lines of its configuration.
+    pub(crate) further: Vec<String>,
 }
 
 impl Wish {
@@ -35,6 +37,7 @@ impl Wish {
             ],
             interfaces: vec![format!("bridge={}", network::BRIDGE)],
             on_crash: "preserve",
+            further: Vec::new(),
         }
     }
 
@@ -46,6 +49,7 @@ impl Wish {
             append: self.append.clone(),
             interfaces: self.interfaces.clone(),
             on_crash: self.on_crash,
+            further: self.further.clone(),
         }
     }
 }

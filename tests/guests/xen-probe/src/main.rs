@@ -10,6 +10,7 @@
 //! | `idle`     | sleeps for 20 s between the lines `IDLE BEGINS` and `IDLE ENDS`                    |
 //! | `peer`     | shares a page and a port with dom0's `peer` program (tests/guests/xen-probe/peer.c) |
 //! | `storm`    | the same program sends events without a pause for 10 s                           |
+//! | `store`    | asks xenstore every second, and says when it answers, fails, answers again         |
 //! | `flood`    | writes 1 MiB to the console, then `PROBE OK`                                       |
 //! | `crash`    | crashes, with a reason                                                             |
 
@@ -116,6 +117,7 @@ async fn then(
         }
         b"peer" => peer::meet(machine, store).await,
         b"storm" => peer::weather_storm(machine, store).await,
+        b"store" => ask(store).await,
         b"flood" => {
             for line in 0..16384_u32 {
                 xen::console::write(format!("flood {line:05} {:->51}\n", "").as_bytes());
@@ -129,6 +131,22 @@ async fn then(
         }
         b"crash" => xen::power::crash("PROBE CRASHES as asked"),
         word => Err(format!("no such word: {:?}", word.escape_ascii())),
+    }
+}
+
+/// Asks xenstore again and again; never ends.
+async fn ask(store: &Store<Hypervisor>) -> ! {
+    let mut answered = None;
+    loop {
+        let answer = store.read("domid").await;
+        match &answer {
+            Ok(_) if answered == Some(true) => {}
+            Ok(_) if answered == Some(false) => say!("STORE answers again"),
+            Ok(_) => say!("STORE answers"),
+            Err(error) => say!("STORE fails: {error}"),
+        }
+        answered = Some(answer.is_ok());
+        sleep(Duration::from_secs(1)).await;
     }
 }
 

@@ -1,0 +1,57 @@
+//! A guest that does what its command line asks for while an operator does something to it:
+//!
+//! | `do=` | what |
+//! |---|---|
+//! | `lines` | says `TYPED` and each line that is typed; `quit` ends it |
+//! | `hang` | says `HANGS`, and computes without end |
+//! | `idle` | says `IDLES` every second |
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+use alloc::string::String;
+use core::hint::black_box;
+use core::time::Duration;
+
+use rekernel::time::sleep;
+use rekernel::{config, console, log};
+
+#[rekernel::main(keys = ["do"])]
+async fn main() -> Result<(), String> {
+    match config::value("do") {
+        Some("lines") => lines().await,
+        Some("hang") => hang(),
+        Some("idle") => idle().await,
+        other => return Err(alloc::format!("do={other:?} is nothing to do")),
+    }
+    Ok(())
+}
+
+async fn lines() {
+    log::info!("READS");
+    let mut lines = console::input().lines();
+    loop {
+        let line = lines.next().await;
+        let (length, beginning): (_, String) = (line.len(), line.chars().take(32).collect());
+        log::info!("TYPED {length} {beginning:?}");
+        if line == "quit" {
+            return;
+        }
+    }
+}
+
+fn hang() {
+    log::info!("HANGS");
+    let mut number = 0_u64;
+    loop {
+        number = black_box(number.wrapping_add(1));
+    }
+}
+
+async fn idle() {
+    loop {
+        log::info!("IDLES");
+        sleep(Duration::from_secs(1)).await;
+    }
+}

@@ -1,0 +1,143 @@
+//! An operator who looks into a guest: keys, typed lines, and a watchdog for one that stands still.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use crate::xen::{BOOT_LIMIT, Context, Guest, Test, Wish, XL_LIMIT};
+
+pub(super) const TESTS: &[Test] = &[
+    ("xl sysrq: reports on the console", sysrq),
+    ("xl console: what is typed reaches the program", typed),
+    (
+        "watchdog: ends a guest that stands still, only that",
+        watchdog,
+    ),
+    ("the reason of each end is what xl acts on", reasons),
+];
+
+fn sysrq(context: &Context) -> Result<()> {
+    let guest = Guest::serving(context, &Wish::new("http", "sysrq", 125))?;
+    for (key, lines) in [
+        ("t", &["tasks: tasks: ", "tasks: work: "][..]),
+        ("m", &["memory: ram: 65536 KiB", "memory: heap: "]),
+        (
+            "n",
+            &[
+                "network: vif0: link up",
+                "network: vif0: address",
+                ":80: listens",
+            ],
+        ),
+        (
+            "r",
+            &["frontend Connected, backend Connected", "shared pages: "],
+        ),
+        ("x", &["connection works"]),
+        ("q", &["known keys are t (tasks), m (memory)"]),
+    ] {
+        let before = guest.console().len();
+        guest.explain(context.sh(&format!("xl sysrq {} {key}", guest.name), XL_LIMIT))?;
+        let last = match key {
+            "q" => "known keys are".to_owned(),
+            key => format!("sysrq {key}: end"),
+        };
+        guest.explain(guest.wait_for(&last, XL_LIMIT))?;
+        let console = guest.console();
+        let report = console.get(before..).unwrap_or_default();
+        for line in lines {
+            guest.explain(match report.contains(line) {
+                true => Ok(()),
+                false => Err(anyhow::anyhow!("the report `{key}` lacks `{line}`")),
+            })?;
+        }
+        // Acknowledged.
+        let node = format!(
+            "xenstore-read /local/domain/$(xl domid {})/control/sysrq",
+            guest.name
+        );
+        let left = context.sh(&node, XL_LIMIT)?;
+        ensure!(left.trim().is_empty(), "control/sysrq is still {left:?}");
+    }
+    Ok(())
+}
+
+/// The terminal that `xl console` would open; a flood waits in it and in the ring.
+fn typed(context: &Context) -> Result<()> {
+    let guest = Guest::create(context, &probe("lines", "typed"))?;
+    guest.explain(guest.wait_for("READS", BOOT_LIMIT))?;
+    let terminal = format!(
+        "tty=$(xenstore-read /local/domain/$(xl domid {})/console/tty)",
+        guest.name
+    );
+    let text = "printf 'one\\ntwo words\\r' >$tty";
+    guest.explain(context.sh(&format!("{terminal}; {text}"), XL_LIMIT))?;
+    guest.explain(guest.wait_for("TYPED 3 \"one\"", XL_LIMIT))?;
+    guest.explain(guest.wait_for("TYPED 9 \"two words\"", XL_LIMIT))?;
+    let flood = "head -c 100000 /dev/zero | tr '\\0' x >$tty; printf '\\nquit\\n' >$tty";
+    guest.explain(context.sh(&format!("{terminal}; {flood}"), 2 * XL_LIMIT))?;
+    guest.explain(guest.wait_for("TYPED 1024 \"xxx", XL_LIMIT))?;
+    guest.wait_until("the end after quit", XL_LIMIT, |listing| listing.is_none())
+}
+
+fn watchdog(context: &Context) -> Result<()> {
+    let wish = |word: &str, name: &str| {
+        let mut wish = probe(word, name);
+        wish.append.push("watchdog=4".to_owned());
+        wish.further.push("on_watchdog = \"preserve\"".to_owned());
+        wish
+    };
+    let idle = Guest::create(context, &wish("idle", "watchdog-idle"))?;
+    idle.explain(idle.wait_for("IDLES", BOOT_LIMIT))?;
+    let hung = Guest::create(context, &wish("hang", "watchdog-hung"))?;
+    hung.explain(hung.wait_for("HANGS", BOOT_LIMIT))?;
+    hung.wait_until("the watchdog", XL_LIMIT, |listing| {
+        listing.is_some_and(|listing| listing.state.contains('s'))
+    })?;
+    told_reason(context, &hung, 4)?;
+    // It was there before, was left alone, and still is.
+    let state = idle.listing()?.map(|listing| listing.state);
+    ensure!(
+        state.as_ref().is_some_and(|state| !state.contains('s')),
+        "the idle guest is {state:?}"
+    );
+    Ok(())
+}
+
+fn reasons(context: &Context) -> Result<()> {
+    // xen/include/public/sched.h
+    for (how, reason) in [("return", 0), ("panic", 3), ("fault", 3), ("error", 3)] {
+        let wish = Wish {
+            append: vec![format!("do={how}")],
+            interfaces: Vec::new(),
+            further: vec!["on_poweroff = \"preserve\"".to_owned()],
+            ..Wish::new("misbehave", &format!("reason-{how}"), 0)
+        };
+        let guest = Guest::create(context, &wish)?;
+        guest.wait_until("the end", XL_LIMIT, |listing| {
+            listing.is_some_and(|listing| listing.state.contains('s'))
+        })?;
+        told_reason(context, &guest, reason)?;
+    }
+    Ok(())
+}
+
+/// What xl's own process for this domain wrote down.
+fn told_reason(context: &Context, guest: &Guest, reason: u32) -> Result<()> {
+    let script = format!(
+        "for try in $(seq 20); do
+           grep -q 'reason code {reason} ' /var/log/xen/xl-{0}.log && exit 0; sleep 0.5
+         done; cat /var/log/xen/xl-{0}.log; exit 1",
+        guest.name
+    );
+    guest.explain(context.sh(&script, XL_LIMIT + Duration::from_secs(20)))?;
+    Ok(())
+}
+
+fn probe(word: &str, name: &str) -> Wish {
+    Wish {
+        append: vec![format!("do={word}")],
+        interfaces: Vec::new(),
+        ..Wish::new("operator-probe", name, 0)
+    }
+}
