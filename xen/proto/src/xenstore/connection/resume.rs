@@ -63,6 +63,8 @@ impl Connection {
         // What changed before is of the old domain.
         for watch in self.watches.values_mut() {
             watch.changed.clear();
+            // Also for who asked to hear of changes only: much has changed.
+            watch.ignores_next = false;
         }
         // Those that are being registered are among the requests to repeat.
         let renewed: Vec<_> = self

@@ -279,6 +279,21 @@ fn what_changed_in_the_old_domain_is_not_told_in_the_new_one() {
     assert!(!pending.is_finished());
 }
 
+/// Whoever does not want the event of the start learns that much has changed all the same.
+#[test]
+fn a_watch_for_changes_fires_in_the_new_domain() {
+    let bed = TestBed::new();
+    let mut watch = run(&bed, async |store| {
+        let watch = store.watch_changes("data").await.unwrap();
+        store.read("data").await.unwrap();
+        watch
+    });
+    bed.restore(|| ());
+    let told = run(&bed, async move |_| watch.changed().await);
+    assert_eq!(told.as_deref(), Ok("data"));
+    assert_all_well(&bed);
+}
+
 #[test]
 fn a_watch_that_is_being_registered_is_registered_once() {
     for how in [Misbehave::Silent, Misbehave::Frozen] {
