@@ -29,7 +29,7 @@ use core::panic::PanicInfo;
 use core::time::Duration;
 
 use pvh_boot::{BootInfo, interrupts};
-use xen::control::ShutdownRequest;
+use xen::control::{Order, Orders};
 use xen::{Hypervisor, Machine, StartOptions};
 use xen_proto::xenstore::Store;
 
@@ -151,13 +151,16 @@ async fn ask(store: &Store<Hypervisor>) -> ! {
 }
 
 async fn wait(store: &Store<Hypervisor>) -> Result<(), alloc::string::String> {
-    let request = xen::control::shutdown_request(store)
+    let order = Orders::new(store.clone())
+        .next()
         .await
         .map_err(|error| format!("control/shutdown: {error}"))?;
-    say!("PROBE OBEYS {request}");
-    match request {
-        ShutdownRequest::Poweroff | ShutdownRequest::Halt => xen::power::poweroff(),
-        ShutdownRequest::Reboot => xen::power::reboot(),
+    say!("PROBE OBEYS {order}");
+    match order {
+        Order::Poweroff | Order::Halt => xen::power::poweroff(),
+        Order::Reboot => xen::power::reboot(),
+        // What is left of a domain that acknowledged and then does not do it.
+        Order::Suspend => Err("this guest cannot be suspended".into()),
     }
 }
 
