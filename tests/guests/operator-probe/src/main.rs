@@ -21,7 +21,7 @@ use rekernel::{config, console, log};
 async fn main() -> Result<(), String> {
     match config::value("do") {
         Some("lines") => lines().await,
-        Some("hang") => hang(),
+        Some("hang") => hang().await,
         Some("idle") => idle().await,
         other => return Err(alloc::format!("do={other:?} is nothing to do")),
     }
@@ -41,8 +41,10 @@ async fn lines() {
     }
 }
 
-fn hang() {
+async fn hang() {
     log::info!("HANGS");
+    // The console is told at the end of a turn, and there is none after this.
+    sleep(Duration::from_millis(1)).await;
     let mut number = 0_u64;
     loop {
         number = black_box(number.wrapping_add(1));
