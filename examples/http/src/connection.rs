@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use core::net::SocketAddr;
 
+use embedded_io_async::Write;
 use picoserve::{Config, DisconnectionInfo, NoGracefulShutdown, Router, Server, Timeouts};
 use rekernel::net::{TcpError, TcpStream};
 use rekernel::time::{Duration, timeout};
@@ -43,6 +44,10 @@ pub(crate) async fn serve(
     let mut limit = limits.first;
     let mut requests = 0;
     while timeout(limit, connection.readable()).await.is_ok() {
+        // Again: many connections that waited may begin to ask at a time.
+        if !rekernel::memory().heap.has_headroom() {
+            return refuse(connection.writer(), peer).await;
+        }
         // The library's state and the buffers are several KiB, more than the connection itself.
         match Box::pin(serve_requests(&mut connection, &pattern)).await {
             Ok(served) => requests += served.handled_requests_count,
@@ -57,6 +62,16 @@ pub(crate) async fn serve(
         limit = limits.next;
     }
     log::debug!("{peer}: {requests} requests");
+}
+
+/// Answers that memory is short. The answer fits the buffer of a connection that sent nothing yet.
+pub(crate) async fn refuse(to: &mut impl Write, peer: SocketAddr) {
+    const ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n\
+        Content-Length: 0\r\nConnection: close\r\n\r\n";
+    const PATIENCE: Duration = Duration::from_millis(100);
+    log::debug!("{peer}: refused, memory is short");
+    // Who does not take it may find out otherwise.
+    let _ = timeout(PATIENCE, to.write_all(ANSWER)).await;
 }
 
 /// Serves requests as long as they follow each other closely.

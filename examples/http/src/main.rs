@@ -30,8 +30,7 @@ mod socket;
 
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use embedded_io_async::Write;
-use rekernel::net::{BindError, TcpListener, TcpStream, first_address, watch_interfaces};
+use rekernel::net::{BindError, TcpListener, first_address, watch_interfaces};
 use rekernel::time::Duration;
 
 use crate::connection::IdleLimits;
@@ -49,23 +48,11 @@ async fn main() -> Result<(), BindError> {
                 let pattern = pattern.clone();
                 rekernel::spawn(connection::serve(stream, peer, pattern, IDLE_LIMITS));
             }
-            Ok((stream, peer)) => {
-                log::debug!("{peer}: refused, memory is short");
-                refuse(stream).await;
-            }
+            // Without a task of its own, which would take memory.
+            Ok((mut stream, peer)) => connection::refuse(&mut stream, peer).await,
             Err(error) => log::warn!("connection lost: {error}"),
         }
     }
-}
-
-/// Answers without a task of its own, which would take memory: the answer fits the empty buffer of a
-/// new connection.
-async fn refuse(mut stream: TcpStream) {
-    const ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n\
-        Content-Length: 0\r\nConnection: close\r\n\r\n";
-    const PATIENCE: Duration = Duration::from_millis(100);
-    // Who does not take it may find out otherwise.
-    let _ = rekernel::time::timeout(PATIENCE, stream.write_all(ANSWER)).await;
 }
 
 fn port() -> u16 {

@@ -54,6 +54,11 @@ impl Connection {
         self.read.0.reads.get()
     }
 
+    /// The writing direction, for an answer without the library.
+    pub(crate) fn writer(&mut self) -> &mut OwnedWriteHalf {
+        &mut self.write
+    }
+
     /// What the library needs to serve requests.
     pub(crate) fn socket(&mut self) -> Socket<'_> {
         Socket {

@@ -107,7 +107,7 @@ fn refusals(context: &Context) -> Result<()> {
         ("-4096", "\"-4096\" is not a number of KiB"),
     ] {
         let write = format!(
-            "xenstore-write /local/domain/$(xl domid {})/memory/target {target}",
+            "xenstore-write -- /local/domain/$(xl domid {})/memory/target {target}",
             guest.name
         );
         guest.explain(context.sh(&write, XL_LIMIT))?;
