@@ -44,12 +44,17 @@ pub(crate) enum Extent {
 }
 
 impl Extent {
+    /// One of two amounts.
+    pub(crate) fn pick<T>(self, usual: T, full: T) -> T {
+        match self {
+            Self::Usual => usual,
+            Self::Full => full,
+        }
+    }
+
     /// How much is sent, and comes back, in each way of sending it.
     pub(crate) fn integrity_mebibytes(self) -> u64 {
-        match self {
-            Self::Usual => 8,
-            Self::Full => 1024,
-        }
+        self.pick(8, 1024)
     }
 }
 

@@ -3,7 +3,6 @@
 use anyhow::{Context as _, Result, ensure};
 use lab::network;
 
-use crate::test::Extent;
 use crate::xen::{BOOT_LIMIT, Context, Guest, Test, Wish, XL_LIMIT, address};
 
 pub(super) const TESTS: &[Test] = &[
@@ -22,14 +21,6 @@ pub(super) const TESTS: &[Test] = &[
     ),
     ("a rate-limited vif goes on without stalls", rate_limited),
 ];
-
-/// What a test on each push has time for, and what a release is tested with.
-fn count(context: &Context, usual: u32, full: u32) -> u32 {
-    match context.extent {
-        Extent::Usual => usual,
-        Extent::Full => full,
-    }
-}
 
 /// Shell functions that the scripts of these tests have in common, for a guest's second
 /// interface at `$peer`.
@@ -96,7 +87,7 @@ fn with_room_for_a_second<'a>(context: &'a Context, name: &str) -> Result<Guest<
 /// Each time with another Ethernet address, so that nobody reaches the guest who did not hear
 /// it announced.
 fn attach_and_detach(context: &Context) -> Result<()> {
-    let cycles = count(context, 6, 1000);
+    let cycles = context.extent.pick(4, 1000);
     let guest = with_room_for_a_second(context, "life-attach")?;
     let script = functions(&guest, &address(SECOND))
         + &format!(
@@ -147,7 +138,7 @@ fn attach_and_detach(context: &Context) -> Result<()> {
 /// that it had, as when a driver domain dies. The interface then joins the bridge by hand, as no
 /// hotplug script runs.
 fn backend_deaths(context: &Context) -> Result<()> {
-    let deaths = count(context, 4, 200);
+    let deaths = context.extent.pick(4, 200);
     let guest = Guest::serving(context, &Wish::new("http", "life-deaths", FIRST))?;
     let script = functions(&guest, &address(FIRST))
         + &format!(

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use crate::test::Extent;
 use crate::xen::{BOOT_LIMIT, Context, Guest, Test, Wish, XL_LIMIT, address};
 
 pub(super) const TESTS: &[Test] = &[
@@ -46,10 +45,7 @@ fn below_maximum(context: &Context) -> Result<()> {
 
 /// The data that is echoed meanwhile is compared.
 fn half_and_back(context: &Context) -> Result<()> {
-    let cycles = match context.extent {
-        Extent::Usual => 5,
-        Extent::Full => 100,
-    };
+    let cycles = context.extent.pick(3, 100);
     let guest = Guest::serving(context, &Wish::new("http", "mem-set", 121))?;
     let load = format!(
         "head -c 1000000 /dev/urandom >/tmp/mem-set.data; rm -f /tmp/mem-set.stop /tmp/mem-set.wrong
@@ -120,10 +116,7 @@ fn refusals(context: &Context) -> Result<()> {
 
 /// Downloads by the hundred, of which each wants more buffers than its share of 8 MiB.
 fn flood(context: &Context) -> Result<()> {
-    let seconds = match context.extent {
-        Extent::Usual => 8,
-        Extent::Full => 60,
-    };
+    let seconds = context.extent.pick(8, 60);
     let wish = Wish {
         memory_mib: 8,
         ..Wish::new("http", "http-flooded", 123)

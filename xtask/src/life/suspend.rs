@@ -7,7 +7,6 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use cargo_rekernel::progress::status;
 use sha2::{Digest, Sha256};
 
-use crate::test::Extent;
 use crate::xen::{BOOT_LIMIT, Context, Guest, Test, Wish, XL_LIMIT, address};
 
 pub(super) const TESTS: &[Test] = &[
@@ -55,13 +54,6 @@ const STREAM_PER_CYCLE: u64 = 3 << 20;
 /// Bytes of heap by which a guest may differ between two idle moments: connections in TIME-WAIT.
 const HEAP_TOLERANCE: i64 = 64 << 10;
 
-fn cycles(context: &Context, usual: u32, full: u32) -> u32 {
-    match context.extent {
-        Extent::Usual => usual,
-        Extent::Full => full,
-    }
-}
-
 fn wish(name: &str, last: u8) -> Wish {
     Wish {
         memory_mib: MEMORY_MIB,
@@ -71,7 +63,7 @@ fn wish(name: &str, last: u8) -> Wish {
 
 fn saved(context: &Context) -> Result<()> {
     let step = "xl save $name /tmp/$name.image && xl restore /tmp/$name.image";
-    let cycles = cycles(context, 3, 100);
+    let cycles = context.extent.pick(3, 100);
     let guest = Guest::serving(context, &wish("life-saved", 81))?;
     guest.explain(under_a_stream(context, &guest, 81, cycles, step))?;
     expect_calls(context, &guest, 81, cycles)
@@ -80,7 +72,7 @@ fn saved(context: &Context) -> Result<()> {
 fn migrated(context: &Context) -> Result<()> {
     // With an empty program to reach it by, xl takes the host for the command to run.
     let step = "xl migrate -s '' $name 'exec xl migrate-receive'";
-    let cycles = cycles(context, 2, 50);
+    let cycles = context.extent.pick(2, 50);
     let guest = Guest::serving(context, &wish("life-migrated", 82))?;
     guest.explain(under_a_stream(context, &guest, 82, cycles, step))?;
     expect_calls(context, &guest, 82, cycles)
@@ -88,7 +80,7 @@ fn migrated(context: &Context) -> Result<()> {
 
 fn checkpoints(context: &Context) -> Result<()> {
     let step = "xl save -c $name /tmp/$name.image";
-    let cycles = cycles(context, 3, 100);
+    let cycles = context.extent.pick(2, 100);
     let guest = Guest::serving(context, &wish("life-checkpoints", 83))?;
     let before = guest.listing()?.map(|listing| listing.id);
     guest.explain(under_a_stream(context, &guest, 83, cycles, step))?;

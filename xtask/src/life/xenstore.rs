@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::test::Extent;
 use crate::xen::{BOOT_LIMIT, Context, Guest, Test, Wish, XL_LIMIT, address};
 
 pub(super) const TESTS: &[Test] = &[(
@@ -13,11 +12,8 @@ pub(super) const TESTS: &[Test] = &[(
 )];
 
 fn frozen(context: &Context) -> Result<()> {
-    let seconds = match context.extent {
-        // More than the 10 s that an operation may take.
-        Extent::Usual => 15,
-        Extent::Full => 60,
-    };
+    // More than the 10 s that an operation may take.
+    let seconds = context.extent.pick(15, 60);
     let guest = Guest::serving(context, &Wish::new("http", "frozen", 127))?;
     let asker = Wish {
         append: vec!["store".to_owned()],
@@ -50,7 +46,7 @@ fn frozen(context: &Context) -> Result<()> {
         format!("{} in {seconds} s", transfers.trim()),
     );
     let line = asker.explain(asker.wait_for("STORE fails", XL_LIMIT))?;
-    asker.explain(match line.contains("READ") && line.contains("domid") {
+    asker.explain(match line.contains("read of") && line.contains("domid") {
         true => Ok(()),
         false => Err(anyhow::anyhow!("`{line}` names neither operation nor node")),
     })?;
