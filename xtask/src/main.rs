@@ -1,9 +1,10 @@
 //! What maintainers run: `cargo xtask test` and `cargo xtask bench`.
 //!
-//! Three tiers, each a module: [`host`] checks the source and runs the tests of the crates
+//! Four tiers, each a module: [`host`] checks the source and runs the tests of the crates
 //! on this machine; [`qemu`] boots guests under QEMU; [`xen`] boots a real Xen and creates
-//! guests on it. Every check is a function with a name; [`summary`] collects the verdicts
-//! and [`measure`] what was measured on the way.
+//! guests on it; [`life`] does to them what a host's operator does. [`test`] shares the boots out
+//! between two threads. Every check is a function with a name; [`summary`] collects the verdicts and
+//! [`measure`] what was measured on the way.
 
 #![forbid(unsafe_code)]
 

@@ -8,7 +8,7 @@ use cargo_rekernel::progress::{self, Took, status};
 use clap::ValueEnum;
 
 /// Where a check runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Tier {
     /// Formatting, lints, documentation and the crates' own tests
     Host,
@@ -102,6 +102,12 @@ impl Summary {
             verdict,
             took: Duration::ZERO,
         });
+    }
+
+    /// Takes over what another thread has checked; each tier stays in one piece.
+    pub(crate) fn append(&mut self, other: Self) {
+        self.entries.extend(other.entries);
+        self.entries.sort_by_key(|entry| entry.tier);
     }
 
     /// Whether a boot test with `text` in its name ran or said why it did not.
@@ -201,6 +207,20 @@ mod tests {
         );
         assert!(table.contains("not asked for"), "{table}");
         assert_eq!(summary.counts(), "1 passed, 1 failed, 1 skipped");
+    }
+
+    #[test]
+    fn what_two_threads_checked_stands_by_tier() {
+        let mut summary = Summary::default();
+        summary.check(Tier::Host, "first", || Ok(()));
+        summary.check(Tier::Life, "fourth", || Ok(()));
+        let mut other = Summary::default();
+        other.check(Tier::Qemu, "second", || Ok(()));
+        other.check(Tier::Life, "third", || bail!("no"));
+        summary.append(other);
+        let rows: Vec<_> = summary.entries.iter().map(|row| &*row.name).collect();
+        assert_eq!(rows, ["first", "second", "fourth", "third"]);
+        assert!(!summary.succeeded());
     }
 
     #[test]

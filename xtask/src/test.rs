@@ -1,4 +1,5 @@
-//! `cargo xtask test`: the tiers in order, with the slow preparations side by side.
+//! `cargo xtask test`: the host tier, with the slow preparations beside it; then the boots, in two
+//! threads.
 
 use std::process::ExitCode;
 use std::thread;
@@ -63,6 +64,11 @@ impl Arguments {
         self.only.is_none_or(|only| only == tier)
     }
 
+    /// What the names of boot tests must contain.
+    fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or("")
+    }
+
     fn extent(&self) -> Extent {
         match self.full {
             true => Extent::Full,
@@ -79,42 +85,38 @@ pub(crate) fn command(arguments: &Arguments) -> Result<ExitCode> {
     for tier in Tier::ALL.into_iter().filter(|&tier| !arguments.wants(tier)) {
         summary.skip(tier, "all", "not asked for (--only)");
     }
-    thread::scope(|scope| {
+    let on_xen: Vec<_> = [Tier::Xen, Tier::Life]
+        .into_iter()
+        .filter(|&tier| arguments.wants(tier))
+        .collect();
+    let (guests, lab) = thread::scope(|scope| {
         // The lab is downloaded and put together while the crates are compiled.
-        let on_xen: Vec<_> = [Tier::Xen, Tier::Life]
-            .into_iter()
-            .filter(|&tier| arguments.wants(tier))
-            .collect();
         let release = arguments.debian.as_ref();
         let lab = (!on_xen.is_empty()).then(|| scope.spawn(move || xen::prepare(release)));
         if arguments.wants(Tier::Host) {
             host::run(&mut summary);
         }
-        let boots = arguments.wants(Tier::Qemu) || !on_xen.is_empty();
-        let guests = if boots {
-            build_guests(arguments, &mut summary, &measurements)
-        } else {
-            None
+        let boots = arguments.wants(Tier::Qemu) || lab.is_some();
+        let guests = match boots {
+            true => build_guests(arguments, &mut summary, &measurements),
+            false => None,
         };
-        let name = arguments.name.as_deref().unwrap_or("");
-        if let (true, Some(guests)) = (arguments.wants(Tier::Qemu), &guests) {
-            qemu::run(guests, name, &mut summary, &measurements);
-        }
-        if let Some(lab) = lab {
-            let lab = lab
-                .join()
-                .unwrap_or_else(|_| Err(anyhow!("the preparation of the lab was lost")));
-            if let Some(guests) = &guests {
-                let selection = xen::Selection {
-                    tiers: &on_xen,
-                    name,
-                    extent: arguments.extent(),
-                    release,
-                };
-                xen::run(lab, guests, &selection, &mut summary, &measurements);
-            }
-        }
+        let lost = |_| Err(anyhow!("the preparation of the lab was lost"));
+        (guests, lab.map(|lab| lab.join().unwrap_or_else(lost)))
     });
+    if let Some(guests) = &guests {
+        let plan = lab.and_then(|lab| {
+            let lab = xen::ready(lab, on_xen[0], &mut summary)?;
+            let selection = xen::Selection {
+                tiers: &on_xen,
+                name: arguments.name(),
+                extent: arguments.extent(),
+                release: arguments.debian.as_ref(),
+            };
+            Some(xen::Plan::new(lab, guests, selection, &measurements))
+        });
+        boot(arguments, guests, plan, &mut summary, &measurements);
+    }
     if let Some(name) = &arguments.name
         && !summary.has_check_named(name)
     {
@@ -133,6 +135,38 @@ pub(crate) fn command(arguments: &Arguments) -> Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Runs the tests that boot guests, in two threads: a boot keeps one processor busy, hardly more.
+fn boot(
+    arguments: &Arguments,
+    guests: &Guests,
+    plan: Option<xen::Plan>,
+    summary: &mut Summary,
+    measurements: &Measurements,
+) {
+    thread::scope(|scope| {
+        let beside = scope.spawn(|| {
+            let mut summary = Summary::default();
+            if arguments.wants(Tier::Qemu) {
+                qemu::run(guests, arguments.name(), &mut summary, measurements);
+            }
+            if let Some(plan) = &plan {
+                plan.run_beside(&mut summary);
+            }
+            summary
+        });
+        if let Some(plan) = &plan {
+            plan.run(summary);
+        }
+        match beside.join() {
+            Ok(other) => summary.append(other),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    });
+    if let Some(plan) = plan {
+        plan.finish(summary);
+    }
 }
 
 /// Builds every guest once for all tiers that boot some. Where that fails, none can run. For a few

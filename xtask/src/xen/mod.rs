@@ -1,5 +1,5 @@
-//! The Xen tier: a real Xen with a Debian dom0 is booted once, and `xl` creates guests on it. The
-//! life tier runs on the same boot.
+//! The Xen tier: a real Xen with a Debian dom0 is booted, and `xl` creates guests on it. The life tier
+//! runs on the same boot, and on a second beside it.
 
 mod bench;
 mod command;
@@ -12,6 +12,8 @@ mod probes;
 mod releases;
 mod web;
 
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -49,6 +51,19 @@ pub(crate) fn prepare(release: Option<&Release>) -> Result<Prepared> {
     ensure_lab(release.cloned())
 }
 
+/// The lab, or why no guest can be created on Xen.
+pub(crate) fn ready(lab: Result<Prepared>, tier: Tier, summary: &mut Summary) -> Option<Prepared> {
+    let mut ready = None;
+    summary.check(tier, "the lab is put together", || {
+        ready = Some(lab?);
+        Ok(())
+    });
+    if ready.is_none() {
+        summary.skip(tier, "all guests", "there is no Xen to create them on");
+    }
+    ready
+}
+
 /// Which of the tests on Xen to run.
 pub(crate) struct Selection<'a> {
     /// The tiers asked for: [`Tier::Xen`], [`Tier::Life`] or both.
@@ -60,55 +75,128 @@ pub(crate) struct Selection<'a> {
     pub(crate) release: Option<&'a Release>,
 }
 
-/// Boots the lab and runs the selected tests.
-pub(crate) fn run(
-    lab: Result<Prepared>,
-    guests: &Guests,
-    selection: &Selection,
-    summary: &mut Summary,
-    measurements: &Measurements,
-) {
-    let &[first, ..] = selection.tiers else {
-        return;
-    };
-    let mut booted = None;
-    summary.check(first, "Xen and dom0 boot", || {
-        let lab = lab?;
-        booted = Some((releases::boot(&lab, measurements)?, lab));
-        Ok(())
-    });
-    let Some((dom0, lab)) = booted else {
-        summary.skip(first, "all guests", "there is no Xen to create them on");
-        return;
-    };
-    let context = Context {
-        dom0,
-        guests,
-        measurements,
-        extent: selection.extent,
-    };
-    let subjects = [
-        web::TESTS,
-        network::TESTS,
-        offload::TESTS,
-        integrity::TESTS,
-        probes::TESTS,
-        limits::TESTS,
-        bench::TESTS,
-    ];
-    for (tier, tests) in [(Tier::Xen, subjects.concat()), (Tier::Life, life::tests())] {
-        for (test, body) in selection.of(tier, tests) {
-            summary.check(tier, test, || body(&context));
+/// The tests on Xen, and what they need. Two threads share them: a lab keeps one of two processors
+/// busy, hardly more.
+pub(crate) struct Plan<'a> {
+    lab: Prepared,
+    guests: &'a Guests,
+    selection: Selection<'a>,
+    measurements: &'a Measurements,
+    /// Those of the life tier that nobody has begun.
+    waiting: Mutex<VecDeque<Test>>,
+}
+
+/// With fewer tests waiting than these, a second lab is not worth its boot.
+const WORTH_A_BOOT: usize = 3;
+
+impl<'a> Plan<'a> {
+    pub(crate) fn new(
+        lab: Prepared,
+        guests: &'a Guests,
+        selection: Selection<'a>,
+        measurements: &'a Measurements,
+    ) -> Self {
+        let waiting = selection.of(Tier::Life, life::tests()).collect();
+        Self {
+            lab,
+            guests,
+            selection,
+            measurements,
+            waiting: Mutex::new(waiting),
         }
     }
-    let Context { dom0, .. } = context;
-    summary.check(first, "Xen and dom0 shut down in order", || {
-        Ok(dom0.shut_down()?)
-    });
-    for (test, body) in selection.of(Tier::Xen, command::TESTS.to_vec()) {
-        summary.check(Tier::Xen, test, || body(selection.release));
+
+    /// Boots the lab and runs the Xen tier on it, then tests of the life tier until none waits.
+    pub(crate) fn run(&self, summary: &mut Summary) {
+        let subjects = [
+            web::TESTS,
+            network::TESTS,
+            offload::TESTS,
+            integrity::TESTS,
+            probes::TESTS,
+            limits::TESTS,
+            bench::TESTS,
+        ];
+        let tests: Vec<_> = self.selection.of(Tier::Xen, subjects.concat()).collect();
+        if tests.is_empty() && self.waiting().is_empty() {
+            return;
+        }
+        let tier = match tests.is_empty() {
+            true => Tier::Life,
+            false => Tier::Xen,
+        };
+        self.on_a_lab(summary, tier, |context, summary| {
+            for (test, body) in tests {
+                summary.check(Tier::Xen, test, || body(context));
+            }
+            self.take_waiting(context, summary);
+        });
     }
-    releases::look_at_another(&lab, guests, selection, summary, measurements);
+
+    /// Runs the tests that boot a Xen of their own, then helps [`run`](Self::run) with what waits.
+    pub(crate) fn run_beside(&self, summary: &mut Summary) {
+        let selection = &self.selection;
+        for (test, body) in selection.of(Tier::Xen, command::TESTS.to_vec()) {
+            summary.check(Tier::Xen, test, || body(selection.release));
+        }
+        releases::look_at_another(self, summary);
+        if self.waiting().len() >= WORTH_A_BOOT {
+            self.on_a_lab(summary, Tier::Life, |context, summary| {
+                self.take_waiting(context, summary);
+            });
+        }
+    }
+
+    /// Says so where tests of the life tier were left: no lab booted.
+    pub(crate) fn finish(self, summary: &mut Summary) {
+        for (test, _) in self.waiting().drain(..) {
+            summary.skip(Tier::Life, test, "there is no Xen to create guests on");
+        }
+    }
+
+    fn on_a_lab(
+        &self,
+        summary: &mut Summary,
+        tier: Tier,
+        tests: impl FnOnce(&Context, &mut Summary),
+    ) {
+        let mut booted = None;
+        summary.check(tier, "Xen and dom0 boot", || {
+            booted = Some(self.context(releases::boot(&self.lab, self.measurements)?));
+            Ok(())
+        });
+        let Some(context) = booted else {
+            return summary.skip(tier, "all guests", "there is no Xen to create them on");
+        };
+        tests(&context, summary);
+        summary.check(tier, "Xen and dom0 shut down in order", || {
+            Ok(context.dom0.shut_down()?)
+        });
+    }
+
+    fn context(&self, dom0: Dom0) -> Context<'a> {
+        Context {
+            dom0,
+            guests: self.guests,
+            measurements: self.measurements,
+            extent: self.selection.extent,
+        }
+    }
+
+    fn take_waiting(&self, context: &Context, summary: &mut Summary) {
+        loop {
+            let next = self.waiting().pop_front();
+            let Some((test, body)) = next else {
+                return;
+            };
+            summary.check(Tier::Life, test, || body(context));
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<Test>> {
+        // Nothing panics while it holds the lock.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Selection<'_> {

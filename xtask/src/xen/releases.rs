@@ -8,8 +8,7 @@ use cargo_rekernel::xen::ensure_lab;
 use lab::{BootOptions, Dom0, Prepared};
 
 use super::guest::address;
-use super::{Context, Guest, Selection, Wish, XL_LIMIT};
-use crate::guests::Guests;
+use super::{Context, Guest, Plan, Wish, XL_LIMIT};
 use crate::measure::Measurements;
 use crate::summary::{Summary, Tier};
 
@@ -35,13 +34,8 @@ const LOOK: &str = "Debian trixie's Xen and dom0: a guest answers and obeys";
 
 /// Boots a guest on the Xen of another release, unless a release was asked for: then all tests
 /// have run on that one.
-pub(super) fn look_at_another(
-    usual: &Prepared,
-    guests: &Guests,
-    selection: &Selection,
-    summary: &mut Summary,
-    measurements: &Measurements,
-) {
+pub(super) fn look_at_another(plan: &Plan, summary: &mut Summary) {
+    let selection = &plan.selection;
     let wanted = selection.tiers.contains(&Tier::Xen) && LOOK.contains(selection.name);
     if selection.release.is_some() || !wanted {
         return;
@@ -50,18 +44,13 @@ pub(super) fn look_at_another(
     let lab = other.and_then(|release| ensure_lab(Some(release)));
     if lab
         .as_ref()
-        .is_ok_and(|lab| lab.xen_version() == usual.xen_version())
+        .is_ok_and(|lab| lab.xen_version() == plan.lab.xen_version())
     {
         let why = "the machine's own Xen, on which the others ran, is of this version";
         return summary.skip(Tier::Xen, LOOK, why);
     }
     summary.check(Tier::Xen, LOOK, || {
-        let context = Context {
-            dom0: boot(&lab?, measurements)?,
-            guests,
-            measurements,
-            extent: selection.extent,
-        };
+        let context = plan.context(boot(&lab?, plan.measurements)?);
         look(&context)?;
         Ok(context.dom0.shut_down()?)
     });
