@@ -9,6 +9,7 @@ use lab::Release;
 use crate::commands::completions::CompletionsArguments;
 use crate::commands::doctor::DoctorArguments;
 use crate::commands::gdb::GdbArguments;
+use crate::commands::inspect::InspectArguments;
 use crate::commands::new::NewArguments;
 use crate::commands::symbolize::SymbolizeArguments;
 use crate::commands::test::TestArguments;
@@ -60,6 +61,7 @@ Examples:
   cargo rekernel doctor                   what this machine can do, and what to install
   cargo rekernel run http                 build and boot under QEMU, http://127.0.0.1:8080/
   cargo rekernel run http --on xen        the same on a real Xen, booted for the purpose
+  cargo rekernel inspect http             what the running guest does, from another terminal
   cargo rekernel test                     run the project's tests inside a guest
   cargo rekernel build http               only build: target/rekernel/http";
 
@@ -84,6 +86,9 @@ pub enum Command {
     /// Boot a guest and stop it in its main function, in gdb
     #[command(after_help = crate::commands::gdb::EXAMPLES)]
     Gdb(GdbArguments),
+    /// Ask a running guest what it does, holds and waits for
+    #[command(after_help = crate::commands::inspect::EXAMPLES)]
+    Inspect(InspectArguments),
     /// Put functions and lines to the addresses in a guest's console log
     #[command(after_help = crate::commands::symbolize::EXAMPLES)]
     Symbolize(SymbolizeArguments),

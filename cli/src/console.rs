@@ -41,7 +41,7 @@ impl LineSplitter {
 
 /// Text that is safe to print: a guest may repeat what strangers sent it, and escape
 /// sequences from there must not reach the user's terminal.
-fn printable(bytes: &[u8]) -> String {
+pub(crate) fn printable(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut safe = String::with_capacity(text.len());
     for character in text.trim_end_matches('\r').chars() {

@@ -2,7 +2,7 @@
 //!
 //! [`arguments`] says what is wanted, and each subcommand has a module in [`commands`]. A run goes
 //! through the others in this order: [`package`] finds the crate, [`build`] makes the bootable ELF, [`qemu`] or [`xen`]
-//! boots it, [`console`] understands what the guest prints, and [`crash`] turns the
+//! boots it, [`monitor`] asks it while it runs, [`console`] understands what the guest prints, and [`crash`] turns the
 //! addresses of a crash into functions and lines with [`symbolize`]. [`image`] makes disks.
 //!
 //! `xtask` boots its test guests through the same modules, so that what is tested is
@@ -18,6 +18,7 @@ pub mod crash;
 pub mod image;
 pub mod interrupt;
 pub mod json;
+pub mod monitor;
 pub mod package;
 pub mod ports;
 pub mod progress;

@@ -5,7 +5,9 @@
 use std::process::ExitCode;
 
 use cargo_rekernel::arguments::{self, Command};
-use cargo_rekernel::commands::{build, completions, doctor, gdb, new, run, symbolize, test};
+use cargo_rekernel::commands::{
+    build, completions, doctor, gdb, inspect, new, run, symbolize, test,
+};
 use cargo_rekernel::{image, progress};
 
 fn main() -> ExitCode {
@@ -17,6 +19,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::command(&arguments),
         Command::Test(arguments) => test::command(&arguments),
         Command::Gdb(arguments) => gdb::command(&arguments),
+        Command::Inspect(arguments) => inspect::command(&arguments),
         Command::Symbolize(arguments) => symbolize::command(&arguments).map(success),
         Command::Doctor(arguments) => doctor::command(&arguments),
         Command::Completions(arguments) => completions::command(&arguments).map(success),

@@ -3,6 +3,7 @@
 
 use std::process::ExitCode;
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,9 @@ use crate::arguments::RunArguments;
 use crate::build::{self, Guest};
 use crate::console::Event;
 use crate::interrupt;
+use crate::monitor;
+use crate::monitor::dom0::{Domain, Shell};
+use crate::monitor::door::Door;
 use crate::package::{Package, Protocol};
 use crate::ports::Forward;
 use crate::progress::{Took, status, warning};
@@ -33,7 +37,7 @@ pub fn run(arguments: &RunArguments, package: &Package, forwards: &[Forward]) ->
     let release = arguments.debian.clone();
     let lab = thread::spawn(move || boot_lab(release, &options));
     let guest = build::build(package).map_err(interrupt::or_interrupted)?;
-    let dom0 = wait_for(lab)?;
+    let dom0 = Arc::new(wait_for(lab)?);
     watch(arguments, &guest, forwards, &dom0)
 }
 
@@ -168,7 +172,7 @@ fn watch(
     arguments: &RunArguments,
     guest: &Guest,
     forwards: &[Forward],
-    dom0: &Dom0,
+    dom0: &Arc<Dom0>,
 ) -> Result<ExitCode> {
     let name = &guest.package.name;
     let configuration = GuestConfiguration {
@@ -201,6 +205,7 @@ fn watch(
         Duration::from_secs(60),
     )?;
     let created = creating.elapsed();
+    let _door = let_in(name, dom0);
     let started = Instant::now();
     step(
         dom0,
@@ -249,6 +254,35 @@ fn watch(
             }
             _ => watcher.crashed("it reported a crash to Xen, or Xen ended it"),
         });
+    }
+}
+
+/// Lets other commands ask the guest. It runs all the same where that cannot be.
+fn let_in(name: &str, dom0: &Arc<Dom0>) -> Option<Door> {
+    let shell = LabShell(Arc::downgrade(dom0));
+    let door = Domain::new(shell, name).and_then(|domain| Door::open(name, Box::new(domain)));
+    match door {
+        Ok(door) => Some(door),
+        Err(error) => {
+            warning(&format!(
+                "`cargo rekernel inspect` will not find this guest: {error:#}"
+            ));
+            None
+        }
+    }
+}
+
+/// Runs scripts in a lab's dom0, for as long as there is one: the lab ends with its owner.
+struct LabShell(Weak<Dom0>);
+
+impl Shell for LabShell {
+    fn run(&self, script: &str) -> Result<String> {
+        let dom0 = self.0.upgrade().context("the lab has ended")?;
+        let output = dom0.run(script, 2 * monitor::LIMIT)?;
+        if !output.success() {
+            bail!("{}", output.stderr_text().trim());
+        }
+        Ok(output.stdout_text())
     }
 }
 

@@ -250,24 +250,33 @@ impl<H: Hypervisor> Device<H> {
         self.shared.borrow().statistics()
     }
 
-    /// One line for people: why the network does or does not work.
-    pub fn describe(&self) -> String {
-        let shared = self.shared.borrow();
-        let statistics = shared.statistics();
-        let link = match &shared.link {
+    /// Whether there is a connection: `up`, `down`, or `broken` by what the backend did.
+    pub fn link_state(&self) -> &'static str {
+        match self.shared.borrow().link {
             Link::Down => "down",
             Link::Up(_) => "up",
             Link::Broken(_) => "broken",
-        };
-        let problem = shared.last_problem.as_deref().unwrap_or("none");
+        }
+    }
+
+    /// Why there is no connection, or was none before this one, for people.
+    pub fn last_problem(&self) -> Option<String> {
+        self.shared.borrow().last_problem.clone()
+    }
+
+    /// One line for people: why the network does or does not work.
+    pub fn describe(&self) -> String {
+        let statistics = self.statistics();
         alloc::format!(
-            "{}: link {link}, frontend {}, backend {}, {}, {} and {} pages, last problem: {problem}",
+            "{}: link {}, frontend {}, backend {}, {}, {} and {} pages, last problem: {}",
             self.name,
+            self.link_state(),
             statistics.frontend,
             statistics.backend,
             statistics.counters,
             statistics.receive_pages,
             statistics.transmit_pages,
+            self.last_problem().as_deref().unwrap_or("none"),
         )
     }
 }

@@ -58,6 +58,7 @@ mod heap;
 mod information;
 mod logger;
 mod machine;
+mod monitor;
 mod network;
 mod pc;
 #[expect(unsafe_code, reason = "machine instructions")]

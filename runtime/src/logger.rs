@@ -2,26 +2,38 @@
 
 use log::{LevelFilter, Log, Metadata, Record};
 use rekernel_core::config::LogLevels;
-use spin::Once;
+use spin::Mutex;
 
 use crate::{console, machine};
 
-static LEVELS: Once<LogLevels> = Once::new();
+/// `None` before the start. Nobody logs while he holds it, nor in an interrupt.
+static LEVELS: Mutex<Option<LogLevels>> = Mutex::new(None);
 
 /// Sends messages to the console from now on, as far as `levels` let them through.
 pub(crate) fn start(levels: LogLevels) {
-    let levels = LEVELS.call_once(|| levels);
-    if log::set_logger(&ConsoleLogger).is_ok() {
-        log::set_max_level(levels.most_verbose());
-    }
+    // The first call counts; there is no other.
+    let _ = log::set_logger(&ConsoleLogger);
+    set_levels(levels);
+}
+
+/// Lets other messages through from now on.
+pub(crate) fn set_levels(levels: LogLevels) {
+    log::set_max_level(levels.most_verbose());
+    *LEVELS.lock() = Some(levels);
+}
+
+/// Which messages are let through.
+pub(crate) fn levels() -> LogLevels {
+    LEVELS.lock().clone().unwrap_or_default()
 }
 
 struct ConsoleLogger;
 
 impl Log for ConsoleLogger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        let level = LEVELS
-            .get()
+        let levels = LEVELS.lock();
+        let level = levels
+            .as_ref()
             .map_or(LevelFilter::Info, |levels| levels.level(metadata.target()));
         metadata.level() <= level
     }

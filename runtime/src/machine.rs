@@ -1,10 +1,10 @@
 //! The machine the guest runs on, chosen once at start.
 
 use alloc::boxed::Box;
-use core::fmt;
 use core::task::{Context, Poll};
 
 use rekernel_core::platform::Platform;
+use rekernel_core::report::Sink;
 use spin::Once;
 
 use crate::report::Section;
@@ -50,7 +50,7 @@ pub(crate) trait Machine: Platform + Send + Sync {
     fn start_watchdog(&self, seconds: u32) -> Result<Box<dyn Watchdog>, WatchdogError>;
 
     /// Tells about the machine's own part of what somebody looks into.
-    fn report(&self, section: Section, line: &mut dyn FnMut(fmt::Arguments<'_>));
+    fn report(&self, section: Section, tell: &mut Sink<'_>);
 
     /// Ends the guest in order.
     fn power_off(&self) -> !;

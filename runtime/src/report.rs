@@ -1,11 +1,10 @@
-//! What somebody looks into who wants to know how a guest is: `xl sysrq`.
+//! What somebody looks into who wants to know how a guest is: `xl sysrq`, `cargo rekernel inspect`.
 //!
-//! A report is a section of lines `NAME: VALUES`, which whoever asked prints where he wants.
-
-use core::fmt;
+//! A report is a section of [entries](rekernel_core::report), which whoever asked puts where he wants.
 
 use rekernel_core::executor;
-use rekernel_core::net::{self, Stack};
+use rekernel_core::net::{self, InterfaceInformation, Stack};
+use rekernel_core::report::{Entry, Sink};
 
 use crate::heap::MEMORY;
 use crate::{buffers, information, machine};
@@ -45,114 +44,149 @@ impl Section {
         }
     }
 
-    /// What it is about.
+    /// What it is about, in a word.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Tasks => "tasks",
             Self::Memory => "memory",
             Self::Network => "network",
-            Self::Rings => "rings and grants",
+            Self::Rings => "rings",
             Self::Store => "xenstore",
         }
     }
 }
 
-/// Gives each line of the section to `line`.
+/// Gives each entry of the section to `tell`.
 ///
 /// # Panics
 /// Outside of main and its tasks.
-pub(crate) fn write(section: Section, line: &mut dyn FnMut(fmt::Arguments<'_>)) {
+pub(crate) fn write(section: Section, tell: &mut Sink<'_>) {
     match section {
-        Section::Tasks => tasks(line),
-        Section::Memory => memory(line),
-        Section::Network => network(line),
-        Section::Rings => Stack::current()
-            .describe_devices()
-            .iter()
-            .for_each(|device| line(format_args!("{device}"))),
+        Section::Tasks => tasks(tell),
+        Section::Memory => memory(tell),
+        Section::Network => network(tell),
+        Section::Rings => Stack::current().report_devices(tell),
         Section::Store => {}
     }
     if let Some(machine) = machine::chosen() {
-        machine.report(section, line);
+        machine.report(section, tell);
     }
 }
 
-fn tasks(line: &mut dyn FnMut(fmt::Arguments<'_>)) {
+fn tasks(tell: &mut Sink<'_>) {
     let counts = executor::task_counts();
-    line(format_args!(
-        "tasks: {} beside main, {} ready; timers: {}; up {} s",
-        counts.tasks,
-        counts.ready,
-        counts.timers,
-        information::uptime().as_secs()
+    tell(Entry::new(
+        &"tasks",
+        &[
+            ("beside_main", &counts.tasks),
+            ("ready", &counts.ready),
+            ("timers", &counts.timers),
+            ("uptime_s", &information::uptime().as_secs()),
+        ],
     ));
     let work = information::activity();
-    line(format_args!(
-        "work: {} rounds, {} polls, {} halts, {} interrupts, {} timers set, {} hypercalls, {} notifications",
-        work.rounds,
-        work.polls,
-        work.halts,
-        work.interrupts,
-        work.timers_set,
-        work.hypercalls,
-        work.notifications
+    tell(Entry::new(
+        &"work",
+        &[
+            ("rounds", &work.rounds),
+            ("polls", &work.polls),
+            ("halts", &work.halts),
+            ("interrupts", &work.interrupts),
+            ("timers_set", &work.timers_set),
+            ("hypercalls", &work.hypercalls),
+            ("notifications", &work.notifications),
+        ],
     ));
 }
 
-fn memory(line: &mut dyn FnMut(fmt::Arguments<'_>)) {
+fn memory(tell: &mut Sink<'_>) {
     let heap = MEMORY.lock().information();
-    line(format_args!(
-        "ram: {} KiB, of which the host has {} KiB",
-        information::memory().total >> 10,
-        heap.absent >> 10
+    tell(Entry::new(
+        &"ram",
+        &[
+            ("total_kib", &(information::memory().total >> 10)),
+            ("host_has_kib", &(heap.absent >> 10)),
+        ],
     ));
-    line(format_args!(
-        "heap: {} of {} KiB in use, {} KiB of them back buffers of connections",
-        (heap.total - heap.free) >> 10,
-        heap.total >> 10,
-        buffers::backed_bytes() >> 10
+    tell(Entry::new(
+        &"heap",
+        &[
+            ("used_kib", &((heap.total - heap.free) >> 10)),
+            ("total_kib", &(heap.total >> 10)),
+            ("backing_buffers_kib", &(buffers::backed_bytes() >> 10)),
+        ],
     ));
-    line(format_args!(
-        "socket buffers: {} KiB promised",
-        Stack::current().buffer_memory() >> 10
+    tell(Entry::new(
+        &"socket buffers",
+        &[("promised_kib", &(Stack::current().buffer_memory() >> 10))],
     ));
 }
 
-fn network(line: &mut dyn FnMut(fmt::Arguments<'_>)) {
+fn network(tell: &mut Sink<'_>) {
     for interface in net::interfaces() {
-        let name = &interface.name;
-        let link = match interface.link_is_up {
-            true => "up",
-            false => "down",
-        };
-        let [a, b, c, d, e, f] = interface.mac;
-        line(format_args!(
-            "{name}: link {link}, {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}, mtu {}, {} connections",
-            interface.mtu, interface.connections
-        ));
-        for address in &interface.addresses {
-            line(format_args!("{name}: address {address}"));
-        }
-        let counters = interface.counters;
-        line(format_args!(
-            "{name}: received {} frames, {} bytes; sent {} frames, {} bytes; dropped {} in, {} out; refused {} connections",
-            counters.received_frames,
-            counters.received_bytes,
-            counters.sent_frames,
-            counters.sent_bytes,
-            counters.dropped_receives,
-            counters.dropped_sends,
-            counters.refused_connections
-        ));
+        network_interface(&interface, tell);
     }
     let sockets = Stack::current().open_sockets();
     for listener in &sockets.listeners {
-        line(format_args!(
-            "tcp {}: listens, {} half open, {} not accepted",
-            listener.address, listener.half_open, listener.waiting
+        tell(Entry::new(
+            &format_args!("tcp {}", listener.address),
+            &[
+                ("state", &"listens"),
+                ("half_open", &listener.half_open),
+                ("not_accepted", &listener.waiting),
+            ],
         ));
     }
     for address in &sockets.datagram_addresses {
-        line(format_args!("udp {address}: bound"));
+        tell(Entry::new(
+            &format_args!("udp {address}"),
+            &[("state", &"bound")],
+        ));
     }
+}
+
+fn network_interface(interface: &InterfaceInformation, tell: &mut Sink<'_>) {
+    let name = &interface.name;
+    let link = match interface.link_is_up {
+        true => "up",
+        false => "down",
+    };
+    let [a, b, c, d, e, f] = interface.mac;
+    tell(Entry::new(
+        name,
+        &[
+            ("link", &link),
+            (
+                "mac",
+                &format_args!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"),
+            ),
+            ("mtu", &interface.mtu),
+            ("connections", &interface.connections),
+        ],
+    ));
+    for own in &interface.addresses {
+        tell(Entry::new(
+            name,
+            &[
+                (
+                    "address",
+                    &format_args!("{}/{}", own.address, own.prefix_length),
+                ),
+                ("from", &own.source),
+            ],
+        ));
+    }
+    let counters = interface.counters;
+    tell(Entry::new(
+        name,
+        &[
+            ("received_frames", &counters.received_frames),
+            ("received_bytes", &counters.received_bytes),
+            ("sent_frames", &counters.sent_frames),
+            ("sent_bytes", &counters.sent_bytes),
+            ("dropped_receives", &counters.dropped_receives),
+            ("dropped_sends", &counters.dropped_sends),
+            ("refused_connections", &counters.refused_connections),
+        ],
+    ));
 }

@@ -41,6 +41,7 @@ mod memory;
 #[expect(unsafe_code, reason = "hands out raw memory")]
 mod pages;
 pub mod power;
+pub mod questions;
 pub mod sysrq;
 mod version;
 pub mod watchdog;

@@ -140,9 +140,14 @@ impl Cli {
         )
     }
 
+    /// The process that cargo becomes.
+    pub(crate) fn process_id(&self) -> String {
+        self.child.id().to_string()
+    }
+
     /// Ctrl-C.
     pub(crate) fn interrupt(&self) -> Result<()> {
-        let process = self.child.id().to_string();
+        let process = self.process_id();
         let status = Command::new("sh")
             .args(["-c", "kill -INT \"$0\"", &process])
             .status()?;

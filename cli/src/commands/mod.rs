@@ -4,6 +4,7 @@ pub mod build;
 pub mod completions;
 pub mod doctor;
 pub mod gdb;
+pub mod inspect;
 pub mod new;
 pub mod run;
 pub mod symbolize;

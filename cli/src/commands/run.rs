@@ -7,8 +7,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::arguments::{Host, RunArguments};
+use crate::monitor::door::Door;
+use crate::monitor::serial::Socket;
 use crate::ports::Forward;
-use crate::progress::status;
+use crate::progress::{status, warning};
 use crate::qemu::{Accelerator, Configuration, End, Link, Next, Qemu, RunningGuest};
 use crate::watcher::Watcher;
 use crate::{build, interrupt, package, ports, xen};
@@ -48,7 +50,9 @@ fn under_qemu(
     let guest = built.map_err(interrupt::or_interrupted)?;
     let accelerator =
         accelerator.map_err(|_| anyhow!("the test of the accelerator was lost"))??;
+    let socket = Socket::new()?;
     let configuration = Configuration {
+        monitor: Some(socket.path()),
         machine: arguments.guest.machine,
         memory_mib: arguments.guest.memory,
         append: arguments.guest.append.clone(),
@@ -68,6 +72,7 @@ fn under_qemu(
         ),
     );
     let mut running = RunningGuest::boot(&qemu, &configuration)?;
+    let _door = let_in(&package.name, socket);
     let mut watcher = Watcher::new(&guest, &forwards, arguments.json);
     loop {
         if interrupt::requested() {
@@ -91,6 +96,21 @@ fn under_qemu(
             Ok(watcher.crashed(&otherwise(reset, &mut running)))
         }
         End::Qemu(said) => bail!("QEMU failed: {said}"),
+    }
+}
+
+/// Lets other commands ask the guest. It runs all the same where that cannot be.
+fn let_in(name: &str, socket: Socket) -> Option<Door> {
+    // A QEMU that refuses its arguments never comes, and says why itself.
+    let port = socket.accept(Duration::from_secs(5)).ok()?;
+    match Door::open(name, Box::new(port)) {
+        Ok(door) => Some(door),
+        Err(error) => {
+            warning(&format!(
+                "`cargo rekernel inspect` will not find this guest: {error:#}"
+            ));
+            None
+        }
     }
 }
 

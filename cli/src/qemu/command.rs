@@ -102,6 +102,8 @@ pub struct Configuration {
     pub link: Link,
     /// What is read as the guest's console.
     pub console: Console,
+    /// A socket to which the guest's monitor, on its second serial port, is connected.
+    pub monitor: Option<PathBuf>,
     /// Further arguments for QEMU, at the end.
     pub extra: Vec<String>,
 }
@@ -117,6 +119,7 @@ impl Configuration {
             append: Vec::new(),
             link: Link::Absent,
             console: Console::Serial,
+            monitor: None,
             extra: Vec::new(),
         }
     }
@@ -147,6 +150,14 @@ impl Configuration {
                 add("-device", "isa-debugcon,iobase=0xe9,chardev=debug");
             }
             Console::DebugPort => add("-device", "isa-debugcon,iobase=0xe9,chardev=console"),
+        }
+        if let Some(socket) = &self.monitor {
+            // A path with a comma would need another; ours has none.
+            add(
+                "-chardev",
+                &format!("socket,id=monitor,path={}", socket.display()),
+            );
+            add("-device", "isa-serial,chardev=monitor,index=1");
         }
         // How the guest tells its end, and whether it was a good one.
         add("-device", "isa-debug-exit,iobase=0xf4,iosize=4");

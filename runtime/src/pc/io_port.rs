@@ -21,6 +21,17 @@ impl IoPort {
     pub(crate) const CLOCK_DATA: Self = device_port(0x71);
     /// QEMU's `isa-debug-exit`, where the command line puts it.
     pub(crate) const DEBUG_EXIT: Self = device_port(0xf4);
+    /// The eight registers of the second serial port (16550).
+    pub(crate) const SECOND_SERIAL: [Self; 8] = [
+        device_port(0x2f8),
+        device_port(0x2f9),
+        device_port(0x2fa),
+        device_port(0x2fb),
+        device_port(0x2fc),
+        device_port(0x2fd),
+        device_port(0x2fe),
+        device_port(0x2ff),
+    ];
     /// The eight registers of the first serial port (16550).
     pub(crate) const SERIAL: [Self; 8] = [
         device_port(0x3f8),

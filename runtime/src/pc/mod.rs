@@ -9,6 +9,7 @@ mod io_apic;
 #[expect(unsafe_code, reason = "I/O ports")]
 mod io_port;
 mod local_apic;
+mod monitor;
 #[expect(unsafe_code, reason = "PCI configuration and address ranges")]
 mod pci;
 mod power;
@@ -32,7 +33,6 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
 use core::task::{Context, Poll};
 use core::time::Duration;
 
@@ -40,6 +40,7 @@ use pvh_boot::interrupts::{self, Vector};
 use rekernel_core::config::Settings;
 use rekernel_core::executor::spawn;
 use rekernel_core::platform::{NoEntropy, Platform};
+use rekernel_core::report::Sink;
 use spin::Once;
 
 use self::clock::{Clock, Source};
@@ -55,9 +56,10 @@ use crate::report::Section;
 use crate::watchdog::{Watchdog, WatchdogError};
 use crate::{buffers, dma, entropy, information};
 
-/// Starts every network interface, and what a clock that had to be measured still needs.
+/// Starts every network interface, the monitor, and what a clock that had to be measured still needs.
 pub(crate) fn start_network(settings: &Settings, interfaces: Interfaces) {
     virtio::start_network(settings, interfaces);
+    monitor::start();
     if let Some(clock) = CLOCK.get() {
         spawn(clock.refine());
     }
@@ -77,6 +79,7 @@ const SIGNAL_COUNT: usize = 16;
 const FIRST_SIGNAL_VECTOR: u8 = 0x40;
 const TIMER_VECTOR: u8 = FIRST_SIGNAL_VECTOR + SIGNAL_COUNT as u8;
 const SERIAL_VECTOR: u8 = TIMER_VECTOR + 1;
+const MONITOR_VECTOR: u8 = SERIAL_VECTOR + 1;
 const SPURIOUS_VECTOR: u8 = 0xff;
 
 /// The machine.
@@ -96,6 +99,9 @@ struct Pc {
 /// Input on the serial port.
 static SERIAL_INPUT: Signal = Signal::new();
 
+/// Input on the second one.
+static MONITOR_INPUT: Signal = Signal::new();
+
 static INTERRUPTS: Counter = Counter::new();
 
 /// Starts the machine; its time starts at the counter value `start`, and `shared` is for
@@ -105,7 +111,7 @@ static INTERRUPTS: Counter = Counter::new();
 /// When there is no local APIC: nothing could wake the guest.
 pub(crate) fn start(start: u64, shared: SharedPages) -> &'static dyn Machine {
     dma::add(shared);
-    let serial = Serial::start();
+    let serial = Serial::first();
     let apic = LocalApic::start(SPURIOUS_VECTOR).expect("the local APIC can be mapped");
     let apic = LOCAL_APIC.call_once(|| apic);
     let clock = CLOCK.call_once(|| Clock::start(start, apic));
@@ -115,6 +121,7 @@ pub(crate) fn start(start: u64, shared: SharedPages) -> &'static dyn Machine {
     }
     set_handler(TIMER_VECTOR, on_timer);
     set_handler(SERIAL_VECTOR, on_serial);
+    set_handler(MONITOR_VECTOR, on_monitor);
     set_handler(SPURIOUS_VECTOR, || {});
     apic.enable_timer(TIMER_VECTOR);
     Box::leak(Box::new(Pc {
@@ -141,6 +148,11 @@ fn on_timer() {
 
 fn on_serial() {
     SERIAL_INPUT.note();
+    end_interrupt();
+}
+
+fn on_monitor() {
+    MONITOR_INPUT.note();
     end_interrupt();
 }
 
@@ -189,6 +201,16 @@ fn name() -> String {
     format!("{maker} {model}")
 }
 
+/// Has a serial port interrupt for input; false if that cannot be.
+fn announce_input(serial: &Serial, vector: u8, apic: &LocalApic) -> bool {
+    let routed = IoApic::start()
+        .is_ok_and(|controller| controller.route(serial.line, vector, apic.identity()));
+    if routed {
+        serial.announce_input();
+    }
+    routed
+}
+
 impl Pc {
     /// Brings the serial port's interrupt to the processor; false if that cannot be.
     fn announce_serial_input(&self) -> bool {
@@ -196,12 +218,9 @@ impl Pc {
             log::warn!("no serial port: nothing can be typed");
             return false;
         };
-        let routed = IoApic::start().is_ok_and(|controller| {
-            controller.route(serial::INTERRUPT, SERIAL_VECTOR, self.apic.identity())
-        });
-        match routed {
-            true => serial.announce_input(),
-            false => log::warn!("no interrupt for the serial port: nothing can be typed"),
+        let routed = announce_input(serial, SERIAL_VECTOR, self.apic);
+        if !routed {
+            log::warn!("no interrupt for the serial port: nothing can be typed");
         }
         routed
     }
@@ -233,6 +252,7 @@ impl Platform for Pc {
         if any {
             SIGNALS.iter().for_each(Signal::dispatch);
             SERIAL_INPUT.dispatch();
+            MONITOR_INPUT.dispatch();
         }
         any
     }
@@ -317,7 +337,7 @@ impl Machine for Pc {
         })
     }
 
-    fn report(&self, _: Section, _: &mut dyn FnMut(fmt::Arguments<'_>)) {}
+    fn report(&self, _: Section, _: &mut Sink<'_>) {}
 
     fn power_off(&self) -> ! {
         power::power_off()

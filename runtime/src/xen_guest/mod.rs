@@ -7,6 +7,7 @@
 mod balloon;
 #[expect(unsafe_code, reason = "starts the Xen interface")]
 mod bring_up;
+mod monitor;
 mod suspend;
 mod sysrq;
 mod toolstack;
@@ -27,6 +28,7 @@ use core::time::Duration;
 use pvh_boot::interrupts;
 use rekernel_core::executor::spawn;
 use rekernel_core::platform::{NoEntropy, Platform};
+use rekernel_core::report::{Entry, Sink};
 use rekernel_core::time::{Instant, sleep_until};
 use spin::Once;
 use xen::{Detected, Hypervisor, Timers};
@@ -38,7 +40,7 @@ use crate::counter::Counter;
 use crate::heap::{self, AbsentRam, SharedPages};
 use crate::machine::{Machine, MachineActivity, MachineResources};
 use crate::network::Interfaces;
-use crate::report::Section;
+use crate::report::{self, Section};
 use crate::watchdog::{Watchdog, WatchdogError};
 use crate::{buffers, entropy};
 
@@ -105,7 +107,29 @@ impl Guest {
         spawn(vifs.follow());
         spawn(balloon::follow(self.machine, store.clone()));
         spawn(sysrq::answer(store.clone()));
+        spawn(monitor::answer(store.clone()));
         spawn(toolstack::obey(self.machine, store, resumables));
+    }
+}
+
+/// A section of the report, with what only the connection to xenstore knows.
+fn report(section: Section, store: &Store, tell: &mut Sink<'_>) {
+    report::write(section, tell);
+    if section == Section::Store {
+        let statistics = store.statistics();
+        let state = match statistics.is_broken {
+            true => "broken",
+            false => "works",
+        };
+        tell(Entry::new(
+            &"connection",
+            &[
+                ("state", &state),
+                ("unanswered", &statistics.unanswered),
+                ("unsent", &statistics.unsent),
+                ("watches", &statistics.watches),
+            ],
+        ));
     }
 }
 
@@ -228,31 +252,44 @@ impl Machine for Guest {
         watchdog::start(seconds)
     }
 
-    fn report(&self, section: Section, line: &mut dyn FnMut(fmt::Arguments<'_>)) {
+    fn report(&self, section: Section, tell: &mut Sink<'_>) {
         match section {
             Section::Memory => {
                 if let Ok(pages) = self.machine.reservation() {
-                    line(format_args!("domain: {} KiB, as Xen counts", pages << 2));
+                    tell(Entry::new(&"domain", &[("xen_counts_kib", &(pages << 2))]));
                 }
             }
             Section::Rings => {
                 let statistics = self.machine.statistics();
-                line(format_args!(
-                    "shared pages: {} of {} free, {} in quarantine; {} grant references free",
-                    statistics.pages_free,
-                    statistics.pages,
-                    statistics.quarantined,
-                    statistics.references_free
+                tell(Entry::new(
+                    &"shared pages",
+                    &[
+                        ("total", &statistics.pages),
+                        ("free", &statistics.pages_free),
+                        ("quarantined", &statistics.quarantined),
+                    ],
                 ));
-                line(format_args!(
-                    "events: {} interrupts, {} sent",
-                    statistics.upcalls, statistics.calls.events_sent
+                tell(Entry::new(
+                    &"grant references",
+                    &[("free", &statistics.references_free)],
+                ));
+                tell(Entry::new(
+                    &"events",
+                    &[
+                        ("ports", &statistics.ports),
+                        ("interrupts", &statistics.upcalls),
+                        ("sent", &statistics.calls.events_sent),
+                    ],
                 ));
             }
-            Section::Store => match self.machine.domain() {
-                Some(domain) => line(format_args!("domain {domain} on {}", self.name)),
-                None => line(format_args!("on {}", self.name)),
-            },
+            Section::Store => {
+                let domain = self.machine.domain();
+                let domain: &dyn fmt::Display = match &domain {
+                    Some(domain) => domain,
+                    None => &"unknown",
+                };
+                tell(Entry::new(&"domain", &[("id", domain), ("on", &self.name)]));
+            }
             Section::Tasks | Section::Network => {}
         }
     }

@@ -4,7 +4,7 @@ use xen::sysrq::Keys;
 
 use super::Store;
 use crate::console::write_line;
-use crate::report::{self, Section};
+use crate::report::Section;
 
 /// Answers keys from now on.
 pub(super) async fn answer(store: Store) {
@@ -35,12 +35,9 @@ fn answer_key(key: &str, store: &Store) {
     };
     let title = section.title();
     write_line(format_args!("rekernel: sysrq {}: {title}", section.key()));
-    report::write(section, &mut |line| {
-        write_line(format_args!("rekernel: {title}: {line}"));
+    super::report(section, store, &mut |entry| {
+        write_line(format_args!("rekernel: {title}: {entry}"));
     });
-    if section == Section::Store {
-        write_line(format_args!("rekernel: {title}: {}", store.statistics()));
-    }
     write_line(format_args!("rekernel: sysrq {}: end", section.key()));
 }
 

@@ -1,13 +1,13 @@
 //! netfront's device as the network stack wants it.
 
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::task::{Context, Poll};
 
-use netfront::Offload;
+use netfront::{Offload, Statistics};
 use rekernel_core::net::device::{
     ChecksumOffload, Completion, NetworkDevice, QueueFull, SegmentationOffload,
 };
+use rekernel_core::report::{Entry, Sink};
 use xen::Hypervisor;
 
 /// One virtual interface.
@@ -61,8 +61,64 @@ impl NetworkDevice for Vif {
         self.device.assigned_address()
     }
 
-    fn describe(&self) -> Option<String> {
-        Some(self.device.describe())
+    fn report(&self, tell: &mut Sink<'_>) {
+        let name = self.device.name();
+        let Statistics {
+            counters,
+            frontend,
+            backend,
+            receive_pages,
+            transmit_pages,
+            ..
+        } = self.device.statistics();
+        let problem = self.device.last_problem();
+        tell(Entry::new(
+            &name,
+            &[
+                ("link", &self.device.link_state()),
+                ("frontend", &frontend),
+                ("backend", &backend),
+                ("connections", &counters.connections),
+                ("broken", &counters.broken),
+                ("failed_attempts", &counters.failed_attempts),
+                ("last_problem", &problem.as_deref().unwrap_or("none")),
+            ],
+        ));
+        tell(Entry::new(
+            &format_args!("{name} receive ring"),
+            &[
+                ("pages", &receive_pages),
+                ("frames", &counters.received.frames),
+                ("segmented", &counters.received_segmented),
+                ("dropped_checksum", &counters.receive_drops.checksum),
+                ("dropped_error", &counters.receive_drops.error),
+                ("dropped_size", &counters.receive_drops.size),
+                ("dropped_segmentation", &counters.receive_drops.segmentation),
+            ],
+        ));
+        let drops = counters.transmit_drops;
+        tell(Entry::new(
+            &format_args!("{name} transmit ring"),
+            &[
+                ("pages", &transmit_pages),
+                ("frames", &counters.transmitted.frames),
+                ("segmented", &counters.transmitted_segmented),
+                ("times_full", &counters.queue_full),
+                ("dropped_link_down", &drops.link_down),
+                ("dropped_size", &drops.size),
+                ("dropped_segmentation", &drops.segmentation),
+                ("dropped_memory", &drops.memory),
+                ("dropped_refused", &drops.refused),
+            ],
+        ));
+        tell(Entry::new(
+            &format_args!("{name} events"),
+            &[
+                ("received", &counters.events),
+                ("spurious", &counters.spurious_events),
+                ("sent", &counters.notifications),
+            ],
+        ));
     }
 
     fn receive(&mut self, frame: &mut Vec<u8>) -> bool {

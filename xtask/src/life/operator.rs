@@ -3,11 +3,17 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use cargo_rekernel::monitor::dom0::{Domain, Shell};
+use cargo_rekernel::monitor::{self, Report};
 
 use crate::xen::{BOOT_LIMIT, Context, Guest, Test, Wish, XL_LIMIT};
 
 pub(super) const TESTS: &[Test] = &[
     ("xl sysrq: reports on the console", sysrq),
+    (
+        "cargo rekernel inspect: asks a domain through xenstore",
+        inspect,
+    ),
     ("xl console: what is typed reaches the program", typed),
     (
         "watchdog: ends a guest that stands still, only that",
@@ -20,20 +26,23 @@ fn sysrq(context: &Context) -> Result<()> {
     let guest = Guest::serving(context, &Wish::new("http", "sysrq", 125))?;
     for (key, lines) in [
         ("t", &["tasks: tasks: ", "tasks: work: "][..]),
-        ("m", &["memory: ram: 65536 KiB", "memory: heap: "]),
+        (
+            "m",
+            &["memory: ram: total_kib=65536", "memory: heap: used_kib="],
+        ),
         (
             "n",
             &[
-                "network: vif0: link up",
-                "network: vif0: address",
-                ":80: listens",
+                "network: vif0: link=up",
+                "network: vif0: address=",
+                ":80: state=listens",
             ],
         ),
         (
             "r",
-            &["frontend Connected, backend Connected", "shared pages: "],
+            &["frontend=Connected backend=Connected", "shared pages: "],
         ),
-        ("x", &["connection works"]),
+        ("x", &["connection: state=works"]),
         ("q", &["known keys are t (tasks), m (memory)"]),
     ] {
         let before = guest.console().len();
@@ -60,6 +69,50 @@ fn sysrq(context: &Context) -> Result<()> {
         ensure!(left.trim().is_empty(), "control/sysrq is still {left:?}");
     }
     Ok(())
+}
+
+/// What `cargo rekernel inspect --dom0` does; the shell is that of the lab's dom0.
+fn inspect(context: &Context) -> Result<()> {
+    let guest = Guest::serving(context, &Wish::new("http", "inspect", 125))?;
+    let mut domain = Domain::new(InDom0(context), &guest.name)?;
+    let report = guest.explain(monitor::ask(&mut domain, "inspect"))?;
+    let report = Report::parse(&report);
+    for (section, subject, name, value) in [
+        ("memory", "ram", "total_kib", "65536"),
+        ("network", "vif0", "link", "up"),
+        ("rings", "vif0", "backend", "Connected"),
+        ("rings", "shared pages", "quarantined", "0"),
+        ("xenstore", "connection", "state", "works"),
+        ("guest", "log", "levels", "info"),
+    ] {
+        let found = report.field(section, subject, name);
+        ensure!(
+            found == Some(value),
+            "{section} {subject}: {name} is {found:?}, not {value}"
+        );
+    }
+    // Levels of the log, changed while it runs.
+    let levels = monitor::ask(&mut domain, "log info,net=debug")?;
+    let levels = Report::parse(&levels);
+    let levels = levels.field("guest", "log", "levels");
+    ensure!(
+        levels == Some("info,net=debug"),
+        "the levels are {levels:?}"
+    );
+    let refused = monitor::ask(&mut domain, "log loud").map_err(|error| error.to_string());
+    ensure!(
+        refused.as_ref().is_err_and(|error| error.contains("loud")),
+        "log loud was not refused but {refused:?}"
+    );
+    Ok(())
+}
+
+struct InDom0<'a>(&'a Context<'a>);
+
+impl Shell for InDom0<'_> {
+    fn run(&self, script: &str) -> Result<String> {
+        self.0.sh(script, XL_LIMIT)
+    }
 }
 
 /// The terminal that `xl console` would open; a flood waits in it and in the ring.

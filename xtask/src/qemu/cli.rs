@@ -4,7 +4,8 @@ use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 
 use super::{BOOT_LIMIT, Context, Test};
 use crate::command::{BUILD_LIMIT, Cli, free_port, is_anybody_using};
@@ -73,10 +74,39 @@ fn serve_and_interrupt(context: &Context) -> Result<()> {
         is_anybody_using(&elf)?,
         "no process of the guest is found: the check below would prove nothing"
     );
+    inspect(&cli.process_id())?;
     cli.interrupt()?;
     let outcome = cli.wait(Duration::from_secs(10))?;
     ensure!(outcome.success, "after Ctrl-C: {outcome}");
     ensure!(!is_anybody_using(&elf)?, "QEMU is left behind");
+    Ok(())
+}
+
+/// From another terminal, while the guest runs.
+fn inspect(process: &str) -> Result<()> {
+    let ask =
+        |words: &[&str]| Cli::run(&[&["inspect", "http", "--process", process], words].concat());
+    let asked = ask(&[])?;
+    for words in [
+        "platform=\"QEMU q35\"",
+        "memory\n  ram: total_kib=65",
+        "virtio0: link=up",
+        ":80: state=listens",
+    ] {
+        ensure!(asked.stdout.contains(words), "no `{words}`; {asked}");
+    }
+    let asked = ask(&["--log", "info,net=debug", "--json"])?;
+    let report: Value = serde_json::from_str(&asked.stdout).with_context(|| asked.to_string())?;
+    ensure!(report["guest"][0]["levels"] == "info,net=debug", "{asked}");
+    let asked = ask(&["--log", "loud"])?;
+    ensure!(!asked.success && asked.stderr.contains("loud"), "{asked}");
+    let absent = Cli::run(&["inspect", "no-such-guest"])?;
+    ensure!(
+        !absent.success
+            && absent.stderr.contains("no-such-guest")
+            && absent.stderr.contains("--dom0"),
+        "{absent}"
+    );
     Ok(())
 }
 

@@ -1,6 +1,8 @@
 //! What is typed on the serial port, and what a machine without a watchdog says.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use cargo_rekernel::monitor::serial::Socket;
+use cargo_rekernel::monitor::{self, Report};
 use cargo_rekernel::qemu::{Configuration, Machine};
 
 use super::{BOOT_LIMIT, Context, Test};
@@ -12,6 +14,15 @@ pub(super) const TESTS: &[Test] = &[
         }
         Ok(())
     }),
+    (
+        "monitor: a guest on each machine answers on its second serial port",
+        |context| {
+            for machine in Machine::ALL {
+                asked(context, machine).with_context(|| machine.name())?;
+            }
+            Ok(())
+        },
+    ),
     ("watchdog=: a machine that has none says so", |context| {
         let configuration = Configuration {
             append: vec!["do=idle".to_owned(), "watchdog=30".to_owned()],
@@ -23,6 +34,31 @@ pub(super) const TESTS: &[Test] = &[
         Ok(())
     }),
 ];
+
+fn asked(context: &Context, machine: Machine) -> Result<()> {
+    let socket = Socket::new()?;
+    let configuration = Configuration {
+        machine,
+        append: vec!["do=idle".to_owned()],
+        monitor: Some(socket.path()),
+        ..context.configuration("operator-probe")?
+    };
+    let mut boot = context.boot(&configuration)?;
+    boot.wait_for("IDLES", BOOT_LIMIT)?;
+    let mut port = socket.accept(BOOT_LIMIT)?;
+    // More than once: the port must go on interrupting.
+    for _ in 0..3 {
+        let report = Report::parse(&boot.explain(monitor::ask(&mut port, "inspect"))?);
+        let ram = report.field("memory", "ram", "total_kib");
+        // 64 MiB, less what a machine's firmware keeps.
+        let kibibytes: Option<u32> = ram.and_then(|text| text.parse().ok());
+        ensure!(
+            kibibytes.is_some_and(|kibibytes| (60_000..=65_536).contains(&kibibytes)),
+            "the RAM is {ram:?}"
+        );
+    }
+    Ok(())
+}
 
 fn typed(context: &Context, machine: Machine) -> Result<()> {
     let configuration = Configuration {

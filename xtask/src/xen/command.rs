@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use lab::Release;
+use serde_json::Value;
 
 use crate::command::{Cli, free_port};
 use crate::http;
@@ -36,6 +37,13 @@ fn run_on_xen(release: Option<&Release>) -> Result<()> {
         "GET / answered {}: {}",
         page.status,
         page.text()
+    );
+    // From another terminal.
+    let asked = Cli::run(&["inspect", "http", "--process", &cli.process_id(), "--json"])?;
+    let report: Value = serde_json::from_str(&asked.stdout).with_context(|| asked.to_string())?;
+    ensure!(
+        asked.success && report["rings"][0]["backend"] == "Connected",
+        "{asked}"
     );
     cli.interrupt()?;
     let outcome = cli.wait(Duration::from_secs(30))?;

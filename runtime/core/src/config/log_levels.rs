@@ -4,6 +4,7 @@ use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt::{self, Write};
 
 use log::LevelFilter;
 
@@ -33,7 +34,11 @@ impl LogLevels {
             .fold(self.default, Ord::max)
     }
 
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    /// Reads `debug` or `info,net=debug`.
+    ///
+    /// # Errors
+    /// What is wrong, for people.
+    pub fn parse(text: &str) -> Result<Self, String> {
         let mut levels = Self::default();
         for word in text.split(',') {
             match word.split_once('=') {
@@ -47,6 +52,29 @@ impl LogLevels {
             }
         }
         Ok(levels)
+    }
+}
+
+/// As [`parse`](LogLevels::parse) reads it.
+impl fmt::Display for LogLevels {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", Lower(self.default))?;
+        for (target, level) in &self.targets {
+            write!(formatter, ",{target}={}", Lower(*level))?;
+        }
+        Ok(())
+    }
+}
+
+/// A level in lower case.
+struct Lower(LevelFilter);
+
+impl fmt::Display for Lower {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let letters = self.0.as_str().chars();
+        letters
+            .map(|letter| letter.to_ascii_lowercase())
+            .try_for_each(|letter| formatter.write_char(letter))
     }
 }
 

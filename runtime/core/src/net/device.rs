@@ -1,9 +1,10 @@
 //! What the network stack asks of a network interface's driver.
 
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::num::NonZeroU16;
 use core::task::{Context, Poll};
+
+use crate::report::Sink;
 
 /// Checksums that the device takes off the stack's hands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,10 +91,8 @@ pub trait NetworkDevice {
         None
     }
 
-    /// One line for people about the device and its other end, for who looks for a fault.
-    fn describe(&self) -> Option<String> {
-        None
-    }
+    /// Tells about the device and its other end, for who looks for a fault.
+    fn report(&self, _tell: &mut Sink<'_>) {}
 
     /// Takes the next received frame, starting with its Ethernet header, replacing what
     /// `frame` held. False when there is none.

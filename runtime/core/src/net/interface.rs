@@ -26,6 +26,7 @@ use super::link::{Configure, Follower};
 use super::schedule::Schedule;
 use super::stack::Shared;
 use super::time_wait::TimeWait;
+use crate::report::Sink;
 use crate::time::{Duration, Instant, sleep_until};
 
 /// Frames taken from the device before everything else gets its turn.
@@ -408,8 +409,8 @@ impl Interface {
     }
 
     /// What the device says of itself.
-    pub(super) fn describe_device(&self) -> Option<String> {
-        self.engine.borrow().port.device.describe()
+    pub(super) fn report_device(&self, tell: &mut Sink<'_>) {
+        self.engine.borrow().port.device.report(tell);
     }
 
     /// Whether a connection between these ends exists here.

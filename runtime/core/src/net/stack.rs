@@ -3,7 +3,6 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::future::poll_fn;
@@ -28,6 +27,7 @@ use super::{
 use crate::config::Settings;
 use crate::context;
 use crate::executor;
+use crate::report::Sink;
 use crate::time::Instant;
 
 /// A network stack: interfaces, and the sockets that use them.
@@ -167,13 +167,11 @@ impl Stack {
         InterfaceWatch::new(self.clone())
     }
 
-    /// What the devices of all interfaces say of themselves, a line each.
-    pub fn describe_devices(&self) -> Vec<String> {
-        let interfaces = self.0.interfaces.borrow();
-        interfaces
-            .iter()
-            .filter_map(|interface| interface.describe_device())
-            .collect()
+    /// What the devices of all interfaces say of themselves.
+    pub fn report_devices(&self, tell: &mut Sink<'_>) {
+        for interface in self.0.interfaces.borrow().iter() {
+            interface.report_device(tell);
+        }
     }
 
     /// The sockets that wait for whoever comes.
