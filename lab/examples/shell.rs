@@ -4,8 +4,8 @@
 //!
 //! RELEASE is one of Debian's, as in trixie. Each other argument forwards a port of 127.0.0.1 to the
 //! first guest that asks DHCP.
-//! `:in FILE PATH` and `:out PATH FILE` copy files, `:console NAME` shows a
-//! guest's console, `:serial` Xen's. End of input powers the machine off.
+//! `:in FILE PATH` and `:out PATH FILE` copy files, `:disks` adds what guests that boot from disks need,
+//! `:console NAME` shows a guest's console, `:serial` Xen's. End of input powers the machine off.
 
 use std::{
     io::{BufRead, Write},
@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lab::{BootOptions, Dom0, HostForward, Lab, Options, network::FIRST_GUEST};
+use lab::{BootOptions, Dom0, HostForward, Lab, Options, Prepared, network::FIRST_GUEST};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut options = BootOptions::default();
@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     progress("ready");
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
         let began = Instant::now();
-        if let Err(error) = obey(&dom0, &line) {
+        if let Err(error) = obey(&prepared, &dom0, &line) {
             eprintln!("{error}");
         }
         eprintln!("({:.3} s)", began.elapsed().as_secs_f64());
@@ -47,10 +47,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn obey(dom0: &Dom0, line: &str) -> lab::Result<()> {
+fn obey(prepared: &Prepared, dom0: &Dom0, line: &str) -> lab::Result<()> {
     match *line.split_whitespace().collect::<Vec<_>>() {
         [":in", file, path] => dom0.copy_in(Path::new(file), path),
         [":out", path, file] => dom0.copy_out(path, Path::new(file)),
+        [":disks"] => dom0.unpack(&prepared.disk_guests()),
         [":console", name] => {
             print!("{}", dom0.guest_console(name));
             Ok(())

@@ -125,6 +125,19 @@ impl Dom0 {
         })
     }
 
+    /// Unpacks an archive of the host's, as cpio(1) reads it, over dom0's root. Files that are there
+    /// stay as they are.
+    ///
+    /// # Errors
+    /// If the archive cannot be read, or dom0 has no room for it.
+    pub fn unpack(&self, archive: &Path) -> Result<()> {
+        self.through_transfer(|host, dom0| {
+            fs::copy(archive, host).map_err(Error::file("copy", archive))?;
+            let script = format!("cd / && busybox cpio -id <{dom0}");
+            self.step(&format!("unpacking {}", archive.display()), &script)
+        })
+    }
+
     /// Writes a file in dom0, creating folders.
     pub fn write(&self, destination: &str, content: &[u8]) -> Result<()> {
         self.through_transfer(|host, dom0| {

@@ -30,6 +30,7 @@ mod command;
 mod console;
 mod cpio;
 mod diagnosis;
+mod disk_guests;
 mod dom0;
 mod elf;
 mod error;

@@ -4,6 +4,7 @@
 //! libraries, the modules they need, and files of the caller's, of which `init` is one.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -197,7 +198,7 @@ fn assemble(
     for folder in ["proc", "run", "sys", "tmp", "usr/bin", "usr/lib"] {
         tree.folder(folder);
     }
-    Programs::new(&packages, &mut tree).add_named(recipe.programs)?;
+    Programs::with(&packages, &mut tree, BTreeSet::new()).add_named(recipe.programs)?;
     modules.add_lists(&[("lab/modules.list", recipe.modules)], &mut tree)?;
     manifest.add_fact("kernel", modules.kernel_version());
     for (name, content) in [

@@ -13,7 +13,7 @@ use crate::{
     boot,
     cache::{self, Lock, Manifest, hash_of_pieces, remove_folder, work_folder},
     command::{find, output_of},
-    kernel,
+    disk_guests, kernel,
     modules::Modules,
     packages::{installation, missing, update_lists},
     qemu::Qemu,
@@ -97,6 +97,12 @@ impl Prepared {
         boot::boot(self, options, progress)
     }
 
+    /// What dom0 needs on top to run HVM guests, and PVH guests that boot from a disk: an archive for
+    /// [`Dom0::unpack`].
+    pub fn disk_guests(&self) -> PathBuf {
+        self.folder.join(DISK_GUESTS)
+    }
+
     /// The version of the Xen packages, as in "4.17".
     pub fn xen_version(&self) -> &str {
         &self.xen_version
@@ -124,6 +130,7 @@ pub fn requirements() -> Vec<&'static str> {
 pub(crate) const XEN: &str = "xen";
 pub(crate) const KERNEL: &str = "kernel";
 pub(crate) const ROOT: &str = "root.cpio";
+pub(crate) const DISK_GUESTS: &str = "disk-guests.cpio";
 
 /// How the folders of files prepared from a release begin; what follows has no hyphen.
 fn prefix(release: Option<&Release>) -> String {
@@ -167,6 +174,7 @@ fn recipe(release: Option<&Release>) -> String {
     };
     let source = [
         include_str!("root.rs"),
+        include_str!("disk_guests.rs"),
         include_str!("prepare.rs"),
         include_str!("kernel.rs"),
         include_str!("modules.rs"),
@@ -261,7 +269,8 @@ fn choose(apt: &Apt, release: Option<&Release>, progress: &dyn Fn(&str)) -> Resu
         format!("xen-utils-{xen}"),
         apt.behind_metapackage("linux-image-amd64", "linux-image-")?,
     ];
-    roots.extend(root::PACKAGES.iter().map(|name| (*name).to_owned()));
+    let others = root::PACKAGES.iter().chain(disk_guests::PACKAGES);
+    roots.extend(others.map(|name| (*name).to_owned()));
     let list = apt.with_libraries(&roots)?;
     Ok(Choice { xen, list })
 }
@@ -282,9 +291,11 @@ fn assemble(unpacked: &Path, xen: &str, result: &Path, manifest: &mut Manifest) 
     let image = fs::read(&image).map_err(Error::file("read", image))?;
     write(KERNEL, &kernel::unpacked(&image).unwrap_or(image))?;
     // Not compressed: unpacking costs dom0 more time than reading.
-    write(ROOT, &packages.dom0_root(&modules)?)?;
+    let (root, libraries) = packages.dom0_root(&modules)?;
+    write(ROOT, &root)?;
+    write(DISK_GUESTS, &disk_guests::archive(&packages, libraries)?)?;
     manifest.add_fact("kernel", modules.kernel_version());
-    for name in [XEN, KERNEL, ROOT] {
+    for name in [XEN, KERNEL, ROOT, DISK_GUESTS] {
         manifest.add_file(result, name)?;
     }
     Ok(())

@@ -95,15 +95,26 @@ impl Packages {
         }
     }
 
-    /// The archive dom0 starts from.
-    pub(crate) fn dom0_root(&self, modules: &Modules) -> Result<Vec<u8>> {
+    /// The archive dom0 starts from, and the names of the libraries in it.
+    pub(crate) fn dom0_root(&self, modules: &Modules) -> Result<(Vec<u8>, BTreeSet<String>)> {
         let mut tree = skeleton(&self.xen);
-        let mut programs = Programs::new(self, &mut tree);
+        let mut programs = Programs::with(self, &mut tree, BTreeSet::new());
         programs.add_named(PROGRAMS)?;
         programs.add_xen()?;
+        let libraries = programs.seen;
         self.add_scripts(&mut tree)?;
         modules.add_to(&mut tree)?;
-        Ok(tree.archive())
+        Ok((tree.archive(), libraries))
+    }
+
+    /// Where a file of the packages was unpacked.
+    pub(crate) fn path(&self, inside: &str) -> PathBuf {
+        self.folder.join(inside)
+    }
+
+    /// Where the packages have what HVM guests begin with.
+    pub(crate) fn hvm_loader(&self) -> String {
+        format!("usr/lib/xen-{}/boot/hvmloader", self.xen)
     }
 
     fn add_scripts(&self, tree: &mut Tree) -> Result<()> {
@@ -200,11 +211,12 @@ pub(crate) struct Programs<'a> {
 }
 
 impl<'a> Programs<'a> {
-    pub(crate) fn new(packages: &'a Packages, tree: &'a mut Tree) -> Self {
+    /// `seen` are the names of libraries that are there already.
+    pub(crate) fn with(packages: &'a Packages, tree: &'a mut Tree, seen: BTreeSet<String>) -> Self {
         Self {
             packages,
             tree,
-            seen: BTreeSet::new(),
+            seen,
         }
     }
 
@@ -247,7 +259,8 @@ impl<'a> Programs<'a> {
         Ok(())
     }
 
-    fn add(&mut self, source: &Path, target: &str) -> Result<()> {
+    /// Adds the program at `source`, with the libraries that it loads.
+    pub(crate) fn add(&mut self, source: &Path, target: &str) -> Result<()> {
         let content = read(&self.packages.resolved(source)?)?;
         self.add_libraries_of(&content, target)?;
         self.tree.file(target, true, content);

@@ -43,6 +43,7 @@ mod pages;
 pub mod power;
 pub mod questions;
 pub mod sysrq;
+mod unplug;
 mod version;
 pub mod watchdog;
 
@@ -56,4 +57,5 @@ pub use machine::{
     SuspendError, machine,
 };
 pub use pages::RangeError;
+pub use unplug::{Emulated, UnplugError};
 pub use version::{Features, Version};

@@ -104,13 +104,18 @@ impl fmt::Debug for Shortened<'_> {
     }
 }
 
-/// Bytes that shall be absent: `maximum` and `target` are the values of `memory/static-max` and
-/// `memory/target`, in KiB.
+/// Bytes that shall be absent: `maximum`, `video` and `target` are the values of `memory/static-max`,
+/// `memory/videoram` and `memory/target`, in KiB. An emulated graphics card's memory is part of the
+/// maximum, and neither RAM nor part of the target.
 ///
 /// # Errors
 /// [`TargetError`].
-pub fn wanted<'a>(maximum: &'a str, target: &'a str) -> Result<usize, TargetError<'a>> {
-    let maximum_kib = parse(maximum)?;
+pub fn wanted<'a>(
+    maximum: &'a str,
+    video: &'a str,
+    target: &'a str,
+) -> Result<usize, TargetError<'a>> {
+    let maximum_kib = parse(maximum)?.saturating_sub(parse(video)?);
     let target_kib = parse(target)?;
     if target_kib == 0 {
         return Err(TargetError::Zero);

@@ -30,6 +30,7 @@ fn only_a_guest_with_less_than_its_ram_has_absent_pages_at_the_start() {
 
 #[test]
 fn targets_are_parsed_and_refused() {
+    let wanted = |maximum, target| wanted(maximum, "0", target);
     let refused = |maximum, target| wanted(maximum, target).unwrap_err().to_string();
     assert_eq!(wanted("131072", "65536"), Ok(64 * MIB));
     assert_eq!(wanted("131072", "131072"), Ok(0));
@@ -54,6 +55,10 @@ fn targets_are_parsed_and_refused() {
         );
     }
     assert!(wanted("", "65536").is_err());
+    assert!(super::wanted("131072", "", "65536").is_err());
+    assert_eq!(super::wanted("131072", "8192", "122880"), Ok(0));
+    assert_eq!(super::wanted("131072", "8192", "65536"), Ok(56 * MIB));
+    assert!(super::wanted("131072", "999999", "65536").is_err());
     let long = "\u{e9}".repeat(4000);
     assert!(refused("131072", &long).len() < 120);
 }

@@ -11,7 +11,7 @@ mod io_port;
 mod local_apic;
 mod monitor;
 #[expect(unsafe_code, reason = "PCI configuration and address ranges")]
-mod pci;
+pub(crate) mod pci;
 mod power;
 #[expect(unsafe_code, reason = "memory-mapped registers")]
 mod registers;

@@ -1,4 +1,4 @@
-//! Finding virtio network devices on the PCI bus, and having them interrupt by message.
+//! The PCI bus: what is on it, and virtio network devices, which interrupt by message.
 //!
 //! Message-signalled interrupts (MSI-X) go straight to the local APIC. The old interrupt
 //! lines would need the routing tables of ACPI, which is a byte-code language.
@@ -54,6 +54,81 @@ pub(crate) fn host_bridge() -> Option<u32> {
     };
     let identity = Ports.read_word(bridge, 0);
     (identity != u32::MAX).then_some(identity)
+}
+
+/// A function of a device, as its configuration registers describe it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Function {
+    place: DeviceFunction,
+    pub(crate) vendor: u16,
+    pub(crate) device: u16,
+    class: u8,
+}
+
+impl Function {
+    fn at(place: DeviceFunction) -> Option<Self> {
+        /// The register with the class code in its upper byte.
+        const CLASS: u8 = 0x08;
+        let identity = Ports.read_word(place, 0);
+        (identity != u32::MAX).then(|| Self {
+            place,
+            vendor: identity as u16,
+            device: (identity >> 16) as u16,
+            class: (Ports.read_word(place, CLASS) >> 24) as u8,
+        })
+    }
+
+    pub(crate) fn is_network_card(&self) -> bool {
+        /// Class code of network controllers (PCI 3.0, appendix D).
+        const NETWORK_CONTROLLER: u8 = 2;
+        self.class == NETWORK_CONTROLLER
+    }
+
+    /// Whether it was not taken away since it was found.
+    pub(crate) fn is_there(&self) -> bool {
+        Self::at(self.place) == Some(*self)
+    }
+}
+
+impl fmt::Display for Function {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            place,
+            vendor,
+            device,
+            ..
+        } = self;
+        write!(formatter, "{vendor:04x}:{device:04x} at {place}")
+    }
+}
+
+/// Every function on the first bus, or none without a PCI bus. Asks no more than it must: a device
+/// model takes its time for each answer.
+pub(crate) fn first_bus() -> impl Iterator<Item = Function> {
+    const DEVICES: u8 = 32;
+    let devices = 0..host_bridge().map_or(0, |_| DEVICES);
+    devices.flat_map(|device| {
+        let place = move |function| DeviceFunction {
+            bus: 0,
+            device,
+            function,
+        };
+        let first = Function::at(place(0));
+        let functions = match &first {
+            Some(first) if has_more_functions(first.place) => 8,
+            _ => 1,
+        };
+        first
+            .into_iter()
+            .chain((1..functions).filter_map(move |function| Function::at(place(function))))
+    })
+}
+
+fn has_more_functions(first: DeviceFunction) -> bool {
+    /// The register with the header type in its third byte.
+    const HEADER: u8 = 0x0c;
+    const MORE_FUNCTIONS: u32 = 1 << 23;
+    Ports.read_word(first, HEADER) & MORE_FUNCTIONS != 0
 }
 
 /// Calls `found` with each virtio network device, on the first bus and behind its bridges.

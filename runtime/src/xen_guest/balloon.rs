@@ -18,6 +18,7 @@ use crate::network;
 
 const TARGET: &str = "memory/target";
 const MAXIMUM: &str = "memory/static-max";
+const VIDEO: &str = "memory/videoram";
 
 /// How long to wait after a failed operation before it is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -67,9 +68,9 @@ struct Follower {
     machine: &'static Machine,
     store: Store,
     watch: Option<Watch<Hypervisor>>,
-    /// The maximum at the start, which is how much RAM there is; `xl mem-max` changes the node, not
-    /// the RAM.
-    maximum: Option<String>,
+    /// The maximum at the start, and the emulated graphics card's part of it: the rest is how much RAM
+    /// there is. `xl mem-max` changes the node, not the RAM.
+    maximum: Option<(String, String)>,
     /// The last target that made no sense: each is told once.
     told: Option<String>,
     balloon: Balloon,
@@ -101,14 +102,18 @@ impl Follower {
             Err(StoreError::NotText { .. }) => String::from("\u{fffd}"),
             target => target?,
         };
-        let maximum = match &self.maximum {
+        let (maximum, video) = match &self.maximum {
             Some(maximum) => maximum,
             None => {
                 let maximum = self.store.read(MAXIMUM).await?;
-                self.maximum.insert(maximum)
+                let video = match self.store.read(VIDEO).await {
+                    Err(error) if error.is_not_found() => String::from("0"),
+                    video => video?,
+                };
+                self.maximum.insert((maximum, video))
             }
         };
-        match wanted(maximum, &target) {
+        match wanted(maximum, video, &target) {
             Ok(absent) => {
                 self.told = None;
                 self.balloon.aim(absent);

@@ -7,6 +7,7 @@
 mod balloon;
 #[expect(unsafe_code, reason = "starts the Xen interface")]
 mod bring_up;
+mod emulated;
 mod monitor;
 mod suspend;
 mod sysrq;
@@ -89,6 +90,8 @@ pub(crate) fn running() -> Option<&'static Guest> {
 impl Guest {
     /// Connects to xenstore, obeys the toolstack from now on, and starts all interfaces.
     pub(crate) async fn start_network(&self, interfaces: Interfaces) {
+        // Before the interfaces that they stand in for come up.
+        emulated::unplug(self.machine);
         let hypervisor = self.machine.hypervisor();
         let (ring, port) = match self.machine.store_connection() {
             Ok(connection) => connection,

@@ -12,7 +12,7 @@ use rekernel_core::random;
 use rekernel_core::time::{Instant, timeout, wall_clock};
 use xen::{Hypervisor, Machine, Resumption, SuspendError};
 
-use super::Store;
+use super::{Store, emulated};
 use crate::console;
 
 /// How long xenstore is waited for to have answered everything. What is under way longer is asked again
@@ -92,6 +92,7 @@ pub(super) async fn suspend(
     let away = away.unwrap_or_default().as_millis();
     console::write_line(format_args!("rekernel: {how} after {away} ms"));
     if how == Resumed::Restored {
+        emulated::unplug(machine);
         reconnect(machine, store, resumables).await;
     }
     lifecycle::run_after_resume(how);

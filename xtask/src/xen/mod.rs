@@ -3,6 +3,7 @@
 
 mod bench;
 mod command;
+mod disk;
 mod guest;
 mod integrity;
 mod limits;
@@ -13,6 +14,7 @@ mod releases;
 mod web;
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +33,8 @@ use crate::test::Extent;
 /// What every test of the tier can use.
 pub(crate) struct Context<'a> {
     pub(crate) dom0: Dom0,
+    /// What dom0 needs on top for guests that boot from disks: an archive to unpack.
+    pub(crate) disk_guests: PathBuf,
     pub(crate) guests: &'a Guests,
     pub(crate) measurements: &'a Measurements,
     pub(crate) extent: Extent,
@@ -115,6 +119,7 @@ impl<'a> Plan<'a> {
             integrity::TESTS,
             probes::TESTS,
             limits::TESTS,
+            disk::TESTS,
             bench::TESTS,
         ];
         let tests: Vec<_> = self.selection.of(Tier::Xen, subjects.concat()).collect();
@@ -162,7 +167,7 @@ impl<'a> Plan<'a> {
     ) {
         let mut booted = None;
         summary.check(tier, "Xen and dom0 boot", || {
-            booted = Some(self.context(releases::boot(&self.lab, self.measurements)?));
+            booted = Some(self.context(&self.lab, releases::boot(&self.lab, self.measurements)?));
             Ok(())
         });
         let Some(context) = booted else {
@@ -174,9 +179,10 @@ impl<'a> Plan<'a> {
         });
     }
 
-    fn context(&self, dom0: Dom0) -> Context<'a> {
+    fn context(&self, lab: &Prepared, dom0: Dom0) -> Context<'a> {
         Context {
             dom0,
+            disk_guests: lab.disk_guests(),
             guests: self.guests,
             measurements: self.measurements,
             extent: self.selection.extent,

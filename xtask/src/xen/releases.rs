@@ -50,7 +50,8 @@ pub(super) fn look_at_another(plan: &Plan, summary: &mut Summary) {
         return summary.skip(Tier::Xen, LOOK, why);
     }
     summary.check(Tier::Xen, LOOK, || {
-        let context = plan.context(boot(&lab?, plan.measurements)?);
+        let lab = lab?;
+        let context = plan.context(&lab, boot(&lab, plan.measurements)?);
         look(&context)?;
         Ok(context.dom0.shut_down()?)
     });
