@@ -21,7 +21,7 @@
 //!
 //! | need | here |
 //! |---|---|
-//! | tasks and time | [`spawn`], [`time`] |
+//! | tasks and time | [`spawn`], [`try_spawn`], [`time`] |
 //! | sockets, names, interfaces | [`net`] |
 //! | settings from the command line | [`config`] |
 //! | random numbers fit for keys | [`random`] |
@@ -77,7 +77,8 @@ pub use information::{
     resources, uptime,
 };
 pub use log;
-pub use rekernel_core::executor::{Aborted, JoinHandle, spawn, yield_now};
+pub use rekernel_core::executor::{Aborted, JoinHandle, spawn, try_spawn, yield_now};
+pub use rekernel_core::memory::OutOfMemory;
 pub use rekernel_core::{lifecycle, random, time};
 pub use rekernel_macros::{main, test};
 

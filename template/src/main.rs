@@ -27,11 +27,14 @@ async fn main() -> Result<(), BindError> {
     rekernel::spawn(announce());
     loop {
         if let Ok((stream, peer)) = listener.accept().await {
-            rekernel::spawn(async move {
+            let answered = rekernel::try_spawn(async move {
                 if let Err(error) = answer(stream).await {
                     log::info!("{peer}: {error}");
                 }
             });
+            if let Err(error) = answered {
+                log::info!("{peer}: {error}");
+            }
         }
     }
 }

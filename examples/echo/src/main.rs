@@ -35,11 +35,14 @@ async fn main() -> Result<(), BindError> {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                rekernel::spawn(async move {
+                let served = rekernel::try_spawn(async move {
                     if let Err(error) = echo_stream(stream).await {
                         log::info!("{peer}: {error}");
                     }
                 });
+                if let Err(error) = served {
+                    log::info!("{peer}: {error}");
+                }
             }
             Err(error) => log::warn!("connection lost: {error}"),
         }

@@ -46,7 +46,10 @@ async fn main() -> Result<(), BindError> {
         match listener.accept().await {
             Ok((stream, peer)) if rekernel::memory().heap.has_headroom() => {
                 let pattern = pattern.clone();
-                rekernel::spawn(connection::serve(stream, peer, pattern, IDLE_LIMITS));
+                let served = connection::serve(stream, peer, pattern, IDLE_LIMITS);
+                if rekernel::try_spawn(served).is_err() {
+                    log::debug!("{peer}: no memory to serve it");
+                }
             }
             // Without a task of its own, which would take memory.
             Ok((mut stream, peer)) => connection::refuse(&mut stream, peer).await,

@@ -17,6 +17,7 @@ mod cpu_local;
 pub mod executor;
 pub mod lifecycle;
 pub mod lines;
+pub mod memory;
 pub mod monitor;
 pub mod net;
 pub mod platform;

@@ -10,6 +10,7 @@ use core::task::{Context, Poll};
 
 use crate::context;
 use crate::executor::{Deadline, TimerId};
+use crate::memory::OutOfMemory;
 
 /// A point in time, counted from the boot of the guest. Never goes backwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -111,9 +112,12 @@ pub fn sleep(duration: Duration) -> Sleep {
     // never too short, and it is read before the processor sleeps.
     let deadline = Deadline::After(duration);
     let timer = runtime.timers.borrow_mut().add(deadline);
-    Sleep {
-        deadline,
-        timer: Some(timer),
+    match timer {
+        Ok(timer) => Sleep {
+            deadline,
+            timer: Some(timer),
+        },
+        Err(OutOfMemory) => sleep_until(runtime.now() + duration),
     }
 }
 
@@ -167,9 +171,14 @@ impl Future for Sleep {
             return Poll::Ready(());
         }
         let known = self.timer.filter(|&timer| timers.deadline(timer).is_some());
-        let timer = known.unwrap_or_else(|| timers.add(self.deadline));
-        timers.wait(timer, task.waker());
-        self.timer = Some(timer);
+        match known.map_or_else(|| timers.add(self.deadline), Ok) {
+            Ok(timer) => {
+                timers.wait(timer, task.waker());
+                self.timer = Some(timer);
+            }
+            // Looks at the clock time and again instead.
+            Err(OutOfMemory) => task.waker().wake_by_ref(),
+        }
         Poll::Pending
     }
 }

@@ -25,6 +25,7 @@ use core::task::{Context as TaskContext, Poll};
 
 use crate::context::{self, Context};
 use crate::cpu_local;
+use crate::memory::OutOfMemory;
 use crate::platform::Platform;
 
 /// Runs `main` and everything it spawns until `main` is done; then drops the tasks that are
@@ -40,12 +41,29 @@ pub fn run<F: Future>(platform: &'static dyn Platform, main: F) -> F::Output {
 /// Starts `future` as a task of its own. Dropping the handle leaves the task running.
 ///
 /// # Panics
-/// Outside of a running runtime.
+/// Outside of a running runtime, and when there is no memory for the task: see [`try_spawn`].
 pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
 where
     F: Future + 'static,
 {
-    context::current().tasks.spawn(future)
+    match try_spawn(future) {
+        Ok(handle) => handle,
+        Err(OutOfMemory) => panic!("no memory is left for a task: try_spawn reports this instead"),
+    }
+}
+
+/// As [`spawn`], for work that a program can refuse: a connection's, a request's.
+///
+/// # Errors
+/// [`OutOfMemory`]: the future was dropped.
+///
+/// # Panics
+/// Outside of a running runtime.
+pub fn try_spawn<F>(future: F) -> Result<JoinHandle<F::Output>, OutOfMemory>
+where
+    F: Future + 'static,
+{
+    context::current().tasks.try_spawn(future)
 }
 
 /// Lets every other ready task run, and the platform dispatch its events, before going on.

@@ -10,20 +10,18 @@ use core::cell::{Cell, RefCell};
 use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use core::task::{Context, Poll, Waker};
 
 use spin::mutex::SpinMutex;
 
 use crate::cpu_local;
+use crate::memory::{Counted, OutOfMemory, Room};
 
 /// All tasks of one executor.
 pub(crate) struct Tasks {
     slots: RefCell<Slots>,
     ready: Arc<ReadyQueue>,
-    /// Empty but during a round: what is polled in it. Kept, and exchanged with the queue, so
-    /// that neither allocates once both have grown.
-    round: Cell<VecDeque<Arc<TaskWake>>>,
     polls: Cell<u64>,
 }
 
@@ -32,35 +30,44 @@ impl Tasks {
         Self {
             slots: RefCell::new(Slots::default()),
             ready: Arc::new(ReadyQueue::default()),
-            round: Cell::default(),
             polls: Cell::new(0),
         }
     }
 
-    pub(crate) fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
+    pub(crate) fn try_spawn<F>(&self, future: F) -> Result<JoinHandle<F::Output>, OutOfMemory>
     where
         F: Future + 'static,
     {
+        let room = Room::<Counted<RefCell<Outcome<F::Output>>>>::counted()?;
+        room.release();
         let outcome = Rc::new(RefCell::new(Outcome::new()));
         let reported = outcome.clone();
-        let id = self.slots.borrow_mut().insert(
-            Box::pin(async move {
-                let output = future.await;
-                Outcome::complete(&reported, Ok(output));
-            }),
-            &self.ready,
-        );
-        JoinHandle { outcome, id }
+        let task = async move {
+            let output = future.await;
+            Outcome::complete(&reported, Ok(output));
+        };
+        let future_room = Room::boxing(&task)?;
+        let wake_room = Room::<Counted<TaskWake>>::counted()?;
+        let mut slots = self.slots.borrow_mut();
+        slots.reserve()?;
+        self.ready.reserve()?;
+        future_room.release();
+        let task = Box::pin(task);
+        wake_room.release();
+        let id = slots.insert(task, &self.ready);
+        Ok(JoinHandle { outcome, id })
     }
 
     /// Polls every task that is ready now once, in the order they became ready. `poll_main`
     /// stands for the main task and says whether it is done, which ends the round. Returns
     /// whether any task was ready.
     pub(crate) fn poll_ready(&self, mut poll_main: impl FnMut() -> bool) -> bool {
-        let mut round = self.round.take();
-        self.ready.exchange(&mut round);
-        let any = !round.is_empty();
-        while let Some(wake) = round.pop_front() {
+        // Who is woken meanwhile stands behind them.
+        let count = self.ready.len();
+        for _ in 0..count {
+            let Some(wake) = self.ready.pop() else {
+                break;
+            };
             // From here on a wake makes the task ready again.
             wake.queued.store(false, Ordering::Release);
             self.polls.set(self.polls.get() + 1);
@@ -73,12 +80,11 @@ impl Tasks {
                 id => self.poll_task(id),
             }
         }
-        self.round.set(round);
-        any
+        count > 0
     }
 
     pub(crate) fn any_ready(&self) -> bool {
-        !self.ready.is_empty()
+        self.ready.len() > 0
     }
 
     /// Tasks there are.
@@ -89,7 +95,7 @@ impl Tasks {
 
     /// Tasks that wait for their turn in the next round.
     pub(crate) fn ready_count(&self) -> usize {
-        self.ready.tasks.lock().len()
+        self.ready.len()
     }
 
     /// Polls so far.
@@ -99,14 +105,17 @@ impl Tasks {
 
     /// The waker of the future that [`run`](super::run) was given.
     pub(crate) fn main_waker(&self) -> Waker {
+        // Fails with what comes next, at the latest: nothing can begin without memory.
+        let _ = self.ready.reserve();
         Waker::from(Arc::new(TaskWake::new(TaskId::MAIN, &self.ready)))
     }
 
     /// Drops all tasks, also those that are spawned by the destructors of others.
     pub(crate) fn clear(&self) {
         loop {
-            let dropped = self.slots.borrow_mut().take_all();
-            if dropped.is_empty() {
+            // Destructors run when nothing is borrowed.
+            let task = self.slots.borrow_mut().take_any();
+            if task.is_none() {
                 return;
             }
         }
@@ -159,6 +168,18 @@ struct Task {
 }
 
 impl Slots {
+    /// Finds memory for one more task, also for the day when it leaves.
+    fn reserve(&mut self) -> Result<(), OutOfMemory> {
+        if !self.free.is_empty() {
+            return Ok(());
+        }
+        self.slots.try_reserve(1).map_err(|_| OutOfMemory)?;
+        // Each of the slots may be free at a time.
+        let count = self.slots.len() + 1;
+        self.free.try_reserve(count).map_err(|_| OutOfMemory)
+    }
+
+    /// For a task that memory was [reserved](Self::reserve) for.
     fn insert(&mut self, future: TaskFuture, ready: &Arc<ReadyQueue>) -> TaskId {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
@@ -202,15 +223,11 @@ impl Slots {
         slot.task.take()
     }
 
-    fn take_all(&mut self) -> Vec<Task> {
-        self.free.clear();
-        let mut tasks = Vec::new();
-        for (index, slot) in self.slots.iter_mut().enumerate() {
-            slot.generation += 1;
-            self.free.push(index);
-            tasks.extend(slot.task.take());
-        }
-        tasks
+    /// Takes the last of the tasks out.
+    fn take_any(&mut self) -> Option<Task> {
+        let index = self.slots.iter().rposition(|slot| slot.task.is_some())?;
+        let generation = self.slots[index].generation;
+        self.remove(TaskId { index, generation })
     }
 
     fn task(&mut self, id: TaskId) -> Option<&mut Task> {
@@ -243,20 +260,29 @@ impl TaskId {
 #[derive(Default)]
 struct ReadyQueue {
     tasks: SpinMutex<VecDeque<Arc<TaskWake>>>,
+    /// The [`TaskWake`]s there are. Each stands in the queue once at most, and there is room for all:
+    /// to wake somebody needs no memory.
+    wakes: AtomicUsize,
 }
 
 impl ReadyQueue {
+    /// Finds room for one more [`TaskWake`].
+    fn reserve(&self) -> Result<(), OutOfMemory> {
+        let mut tasks = self.tasks.lock();
+        let more = self.wakes.load(Ordering::Relaxed) + 1 - tasks.len();
+        tasks.try_reserve(more).map_err(|_| OutOfMemory)
+    }
+
     fn push(&self, task: Arc<TaskWake>) {
         self.tasks.lock().push_back(task);
     }
 
-    /// Takes all that are ready, in exchange for an empty queue.
-    fn exchange(&self, empty: &mut VecDeque<Arc<TaskWake>>) {
-        core::mem::swap(&mut *self.tasks.lock(), empty);
+    fn pop(&self) -> Option<Arc<TaskWake>> {
+        self.tasks.lock().pop_front()
     }
 
-    fn is_empty(&self) -> bool {
-        self.tasks.lock().is_empty()
+    fn len(&self) -> usize {
+        self.tasks.lock().len()
     }
 }
 
@@ -270,11 +296,18 @@ struct TaskWake {
 
 impl TaskWake {
     fn new(id: TaskId, ready: &Arc<ReadyQueue>) -> Self {
+        ready.wakes.fetch_add(1, Ordering::Relaxed);
         Self {
             id,
             queued: AtomicBool::new(false),
             ready: ready.clone(),
         }
+    }
+}
+
+impl Drop for TaskWake {
+    fn drop(&mut self) {
+        self.ready.wakes.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

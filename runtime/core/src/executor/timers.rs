@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use core::task::Waker;
 
+use crate::memory::OutOfMemory;
 use crate::time::{Duration, Instant};
 
 /// Timers by deadline: a binary heap of slot numbers, in which each slot knows its place.
@@ -64,30 +65,41 @@ impl Timers {
     }
 
     /// A timer for `deadline` that wakes nobody yet.
-    pub(crate) fn add(&mut self, deadline: Deadline) -> TimerId {
+    pub(crate) fn add(&mut self, deadline: Deadline) -> Result<TimerId, OutOfMemory> {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => self.add_slot()?,
+        };
         let number = self.next_number;
         self.next_number += 1;
-        let fresh = Slot {
+        self.slots[slot] = Slot {
             number,
             deadline,
             waker: None,
             place: None,
         };
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                self.slots[slot] = fresh;
-                slot
-            }
-            None => {
-                self.slots.push(fresh);
-                self.slots.len() - 1
-            }
-        };
         let id = TimerId { slot, number };
         if matches!(deadline, Deadline::After(_)) {
             self.starting.push(id);
         }
-        id
+        Ok(id)
+    }
+
+    /// One more slot, which may be in each of the lists: what is done with a timer later needs no
+    /// memory.
+    fn add_slot(&mut self) -> Result<usize, OutOfMemory> {
+        let slot = self.slots.len();
+        reserve(&mut self.slots, slot + 1)?;
+        reserve(&mut self.free, slot + 1)?;
+        reserve(&mut self.heap, slot + 1)?;
+        reserve(&mut self.starting, slot + 1)?;
+        self.slots.push(Slot {
+            number: NOBODY,
+            deadline: Deadline::After(Duration::ZERO),
+            waker: None,
+            place: None,
+        });
+        Ok(slot)
     }
 
     /// When a timer is due; `None` for one that is not there.
@@ -237,6 +249,12 @@ impl Timers {
     }
 }
 
+/// Makes room for `count` entries in all.
+fn reserve<T>(list: &mut Vec<T>, count: usize) -> Result<(), OutOfMemory> {
+    let more = count - list.len();
+    list.try_reserve(more).map_err(|_| OutOfMemory)
+}
+
 #[cfg(test)]
 mod tests {
     use alloc::collections::BTreeMap;
@@ -251,7 +269,7 @@ mod tests {
     }
 
     fn set(timers: &mut Timers, milliseconds: u64, waker: &Waker) -> TimerId {
-        let id = timers.add(Deadline::At(at(milliseconds)));
+        let id = timers.add(Deadline::At(at(milliseconds))).unwrap();
         timers.wait(id, waker);
         id
     }
@@ -280,9 +298,9 @@ mod tests {
     fn the_next_reading_of_the_clock_decides_and_no_later_one() {
         let mut timers = Timers::new();
         let after = |milliseconds| Deadline::After(Duration::from_millis(milliseconds));
-        let gone = timers.add(after(1));
-        let silent = timers.add(after(2));
-        let waiting = timers.add(after(3));
+        let gone = timers.add(after(1)).unwrap();
+        let silent = timers.add(after(2)).unwrap();
+        let waiting = timers.add(after(3)).unwrap();
         timers.wait(waiting, Waker::noop());
         timers.cancel(gone);
         assert_eq!(timers.next_deadline(), None);

@@ -1,13 +1,12 @@
 //! Which addresses an interface has, from all the places they come from.
 
-use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::announcements::Announcements;
 use super::dhcp::Dhcp;
-use super::engine::Engine;
+use super::engine::{Engine, MOST_ADDRESSES};
 use super::frame::Flow;
 use super::interface::Interface;
 use super::routers::Routers;
@@ -20,6 +19,8 @@ pub(super) struct Addressing {
     dhcp: Option<Dhcp>,
     routers: Option<Routers>,
     announcements: Announcements,
+    /// Memory for the next list of addresses: the last but one.
+    spare: Vec<ConfiguredAddress>,
 }
 
 impl Addressing {
@@ -29,6 +30,7 @@ impl Addressing {
             dhcp: None,
             routers: None,
             announcements: Announcements::default(),
+            spare: Vec::with_capacity(MOST_ADDRESSES),
         }
     }
 
@@ -133,11 +135,13 @@ impl Addressing {
 
     /// Gives the interface the addresses it is to have now, and says what is new.
     pub(super) fn install(&mut self, interface: &Interface, engine: &mut Engine, now: Instant) {
-        let mut addresses = Vec::new();
+        let mut addresses = core::mem::take(&mut self.spare);
+        addresses.clear();
         let gateway_ipv4 = self.ipv4(&mut addresses);
         let gateway_ipv6 = self.ipv6(engine, &mut addresses);
-        let before = engine.addresses.clone();
-        if addresses == before && engine.gateways() == (gateway_ipv4, gateway_ipv6) {
+        let before = &engine.addresses;
+        if addresses == *before && engine.gateways() == (gateway_ipv4, gateway_ipv6) {
+            self.spare = addresses;
             return;
         }
         for new in addresses.iter().filter(|new| !before.contains(new)) {
@@ -145,13 +149,13 @@ impl Addressing {
                 IpAddr::V4(_) => gateway_ipv4.map(IpAddr::V4),
                 IpAddr::V6(_) => gateway_ipv6.map(IpAddr::V6),
             };
-            log::info!(target: "net", "{}: address {new}{}", interface.name, via(gateway));
+            log::info!(target: "net", "{}: address {new}{}", interface.name, Via(gateway));
         }
         for old in before.iter().filter(|old| !addresses.contains(old)) {
             log::info!(target: "net", "{}: address {old} is gone", interface.name);
         }
         let has_new = addresses.iter().any(|new| !before.contains(new));
-        engine.set_addresses(addresses, gateway_ipv4, gateway_ipv6);
+        self.spare = engine.set_addresses(addresses, gateway_ipv4, gateway_ipv6);
         if has_new && interface.follower.link_is_up() {
             self.announcements.begin(engine, now);
         }
@@ -229,10 +233,15 @@ impl Addressing {
     }
 }
 
-fn via(gateway: Option<IpAddr>) -> String {
-    match gateway {
-        Some(gateway) => format!(", gateway {gateway}"),
-        None => String::new(),
+/// The gateway of an address, behind that.
+struct Via(Option<IpAddr>);
+
+impl fmt::Display for Via {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(gateway) => write!(formatter, ", gateway {gateway}"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -69,6 +69,9 @@ impl Announcements {
         if mac == engine.mac() || !engine.has_address(address) || self.disputed.contains(&address) {
             return;
         }
+        if self.disputed.try_reserve(1).is_err() {
+            return;
+        }
         self.disputed.push(address);
         log::error!(
             target: "net",
@@ -84,13 +87,15 @@ impl Announcements {
 /// advertisements for every IPv6 address (RFC 4861, section 7.2.6).
 fn announce(engine: &mut Engine) {
     let mac = engine.mac();
-    let addresses: Vec<IpAddr> = engine.addresses.iter().map(|own| own.address).collect();
-    for address in addresses {
-        let frame = match address {
+    for index in 0..engine.addresses.len() {
+        let frame = match engine.addresses[index].address {
             IpAddr::V4(address) => build::gratuitous_arp(mac, address),
             IpAddr::V6(address) => build::unsolicited_advertisement(mac, address),
         };
-        engine.port.send(&frame);
+        // Without memory for this one, the next comes in two seconds.
+        if let Ok(frame) = frame {
+            engine.port.send(&frame);
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! How much memory the buffers of all sockets take.
 
 use alloc::rc::Rc;
-use alloc::vec::Vec;
 use core::cell::Cell;
 
 use super::wakers::Wakers;
@@ -101,16 +100,10 @@ impl Drop for ConnectionShare {
     }
 }
 
-/// A zeroed buffer, or `None` when the heap has no room for it.
-pub(super) fn try_buffer(bytes: usize) -> Option<Vec<u8>> {
-    let mut buffer = Vec::new();
-    buffer.try_reserve_exact(bytes).ok()?;
-    buffer.resize(bytes, 0);
-    Some(buffer)
-}
-
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
 
     #[test]
@@ -141,11 +134,5 @@ mod tests {
         assert_eq!(budget.used(), 0);
         assert_eq!(budget.buffer_size(), LARGEST_BUFFER);
         assert!(budget.take(usize::MAX).is_none());
-    }
-
-    #[test]
-    fn a_buffer_that_does_not_fit_is_none() {
-        assert!(try_buffer(isize::MAX as usize).is_none());
-        assert_eq!(try_buffer(10).unwrap(), [0; 10]);
     }
 }

@@ -1,6 +1,5 @@
 //! Frames that the stack builds itself.
 
-use alloc::vec;
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, Ipv6Addr};
 
@@ -14,9 +13,13 @@ use smoltcp::wire::{
 
 use super::frame::Flow;
 use super::port::Segment;
+use crate::memory::{self, OutOfMemory};
 
 /// An ARP request for our own address: tells all neighbours who has it (RFC 5227, section 3).
-pub(super) fn gratuitous_arp(mac: EthernetAddress, address: Ipv4Addr) -> Vec<u8> {
+pub(super) fn gratuitous_arp(
+    mac: EthernetAddress,
+    address: Ipv4Addr,
+) -> Result<Vec<u8>, OutOfMemory> {
     let arp = ArpRepr::EthernetIpv4 {
         operation: ArpOperation::Request,
         source_hardware_addr: mac,
@@ -29,13 +32,16 @@ pub(super) fn gratuitous_arp(mac: EthernetAddress, address: Ipv4Addr) -> Vec<u8>
         EthernetAddress::BROADCAST,
         EthernetProtocol::Arp,
         arp.buffer_len(),
-    );
+    )?;
     arp.emit(&mut ArpPacket::new_unchecked(&mut frame[payload..]));
-    frame
+    Ok(frame)
 }
 
 /// A router solicitation (RFC 4861, section 4.1) from our link-local address.
-pub(super) fn router_solicitation(mac: EthernetAddress, source: Ipv6Addr) -> Vec<u8> {
+pub(super) fn router_solicitation(
+    mac: EthernetAddress,
+    source: Ipv6Addr,
+) -> Result<Vec<u8>, OutOfMemory> {
     let message = NdiscRepr::RouterSolicit {
         lladdr: Some(mac.into()),
     };
@@ -44,7 +50,10 @@ pub(super) fn router_solicitation(mac: EthernetAddress, source: Ipv6Addr) -> Vec
 
 /// A neighbour advertisement that nobody asked for (RFC 4861, section 7.2.6): tells all
 /// neighbours to use our Ethernet address for `address` from now on.
-pub(super) fn unsolicited_advertisement(mac: EthernetAddress, address: Ipv6Addr) -> Vec<u8> {
+pub(super) fn unsolicited_advertisement(
+    mac: EthernetAddress,
+    address: Ipv6Addr,
+) -> Result<Vec<u8>, OutOfMemory> {
     let message = NdiscRepr::NeighborAdvert {
         flags: NdiscNeighborFlags::OVERRIDE,
         target_addr: address,
@@ -59,7 +68,7 @@ fn neighbour_discovery(
     source: Ipv6Addr,
     group: Ipv6Addr,
     message: NdiscRepr<'_>,
-) -> Vec<u8> {
+) -> Result<Vec<u8>, OutOfMemory> {
     let message = Icmpv6Repr::Ndisc(message);
     let header = Ipv6Repr {
         src_addr: source,
@@ -75,7 +84,7 @@ fn neighbour_discovery(
         EthernetAddress([0x33, 0x33, a, b, c, d]),
         EthernetProtocol::Ipv6,
         header.buffer_len() + message.buffer_len(),
-    );
+    )?;
     let packet = &mut frame[payload..];
     header.emit(&mut Ipv6Packet::new_unchecked(&mut *packet));
     message.emit(
@@ -84,7 +93,7 @@ fn neighbour_discovery(
         &mut Icmpv6Packet::new_unchecked(&mut packet[header.buffer_len()..]),
         &ChecksumCapabilities::default(),
     );
-    frame
+    Ok(frame)
 }
 
 /// The acknowledgement that a connection in TIME-WAIT repeats, sent back to where `received`
@@ -123,7 +132,8 @@ pub(super) fn last_acknowledgement(
         received.src_addr(),
         received.ethertype(),
         header.buffer_len(),
-    );
+    )
+    .ok()?;
     let checksums = ChecksumCapabilities::default();
     let packet = &mut frame[payload..];
     header.emit(&mut *packet, &checksums);
@@ -142,15 +152,15 @@ fn ethernet(
     destination: EthernetAddress,
     ethertype: EthernetProtocol,
     payload: usize,
-) -> (Vec<u8>, usize) {
-    let mut frame = vec![0; ETHERNET_HEADER_LEN + payload];
+) -> Result<(Vec<u8>, usize), OutOfMemory> {
+    let mut frame = memory::zeroed(ETHERNET_HEADER_LEN + payload)?;
     EthernetRepr {
         src_addr: source,
         dst_addr: destination,
         ethertype,
     }
     .emit(&mut EthernetFrame::new_unchecked(&mut frame[..]));
-    (frame, ETHERNET_HEADER_LEN)
+    Ok((frame, ETHERNET_HEADER_LEN))
 }
 
 /// Copies of a received segment without its payload, to acknowledge less than it did.
@@ -163,7 +173,7 @@ pub(super) struct Acknowledgement {
 }
 
 impl Acknowledgement {
-    /// `None` if `frame` is not one whole TCP segment, or damaged; `is_verified`: it is not.
+    /// `None` if `frame` is not one whole TCP segment, or damaged, or there is no memory; `is_verified`: it is not.
     pub(super) fn without_payload(frame: &[u8], is_verified: bool) -> Option<Self> {
         let ethernet = EthernetFrame::new_checked(frame).ok()?;
         let (source, destination, header_length, payload): (IpAddress, IpAddress, _, _) =
@@ -206,7 +216,7 @@ impl Acknowledgement {
         }
         let transport = ETHERNET_HEADER_LEN + header_length;
         let length = usize::from(segment.header_len());
-        let mut frame = frame[..transport + length].to_vec();
+        let mut frame = memory::copy(&frame[..transport + length]).ok()?;
         let packet = &mut frame[ETHERNET_HEADER_LEN..];
         // Lengths fit: they are shorter than those that were there.
         if source.version() == IpVersion::Ipv6 {

@@ -2,7 +2,6 @@
 //! know about it.
 
 use alloc::rc::{Rc, Weak};
-use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::net::SocketAddr;
 use core::task::Waker;
@@ -12,7 +11,7 @@ use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
 
 use super::TcpError;
-use super::budget::{ConnectionShare, try_buffer};
+use super::budget::ConnectionShare;
 use super::frame::{Arrival, DEFAULT_SEGMENT, Endpoint, Flow};
 use super::growth::Growth;
 use super::interface::Interface;
@@ -23,6 +22,7 @@ use super::schedule::Place;
 use super::stack::Shared;
 use super::tcp::TcpOptions;
 use crate::context;
+use crate::memory::{self, Counted, Room};
 use crate::time::Instant;
 
 /// How long an acknowledgement waits for something to go along with.
@@ -105,14 +105,14 @@ struct Orphan {
 }
 
 impl Connection {
-    /// A connection that has not begun. `None` when there is no memory for its buffers.
+    /// A connection that has not begun. `None` when there is no memory for it and its buffers.
     pub(super) fn new(
         shared: &Shared,
         interface: &Rc<Interface>,
         flow: Flow,
         options: &TcpOptions,
         backlog: Option<Weak<Backlog>>,
-    ) -> Option<Self> {
+    ) -> Option<Rc<Self>> {
         if !context::current().platform.has_headroom() {
             return None;
         }
@@ -126,17 +126,17 @@ impl Connection {
         };
         let send = size(options.send_buffer);
         let counted = paged_send.as_ref().map_or(send, |_| pages::PAGE);
-        let memory = shared.budget.take_for_connection(receive + counted)?;
+        let share = shared.budget.take_for_connection(receive + counted)?;
         let paged_receive = pages::try_buffer(receive);
         let (has_send_pages, has_receive_pages) = (paged_send.is_some(), paged_receive.is_some());
         let mut socket = Socket::new(
             SocketBuffer::new(match paged_receive {
                 Some(buffer) => buffer,
-                None => try_buffer(receive)?,
+                None => memory::zeroed(receive).ok()?,
             }),
             SocketBuffer::new(match paged_send {
                 Some(buffer) => buffer,
-                None => try_buffer(send)?,
+                None => memory::zeroed(send).ok()?,
             }),
         );
         // Programs write what belongs together at once, and the interface sends only after the
@@ -144,9 +144,13 @@ impl Connection {
         socket.set_nagle_enabled(false);
         socket.set_congestion_control(CongestionControl::Reno);
         socket.set_keep_alive(options.keep_alive.map(Into::into));
-        let mut sockets = SocketSet::new(Vec::with_capacity(1));
+        let mut sockets = SocketSet::new(memory::with_capacity(1).ok()?);
         let handle = sockets.add(socket);
-        Some(Self {
+        let room = Room::<Counted<Self>>::counted().ok()?;
+        let count = interface.connections.borrow().len() + 1;
+        interface.schedule.borrow_mut().reserve(count).ok()?;
+        room.release();
+        Some(Rc::new(Self {
             number: shared.next_number(),
             flow,
             peer: interface.scoped(flow.peer),
@@ -172,8 +176,8 @@ impl Connection {
             handle,
             has_send_pages,
             has_receive_pages,
-            _memory: memory,
-        })
+            _memory: share,
+        }))
     }
 
     pub(super) fn with_socket<R>(&self, operation: impl FnOnce(&mut Socket<'static>) -> R) -> R {
@@ -185,6 +189,11 @@ impl Connection {
         operation: impl FnOnce(&mut SocketSet<'static>) -> R,
     ) -> R {
         operation(&mut self.sockets.borrow_mut())
+    }
+
+    /// Bytes that were written and not acknowledged, of the connection that `sockets` is the set of.
+    pub(super) fn send_queue(&self, sockets: &SocketSet<'static>) -> usize {
+        sockets.get::<Socket<'_>>(self.handle).send_queue()
     }
 
     pub(super) fn state(&self) -> State {

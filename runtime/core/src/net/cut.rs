@@ -1,12 +1,12 @@
 //! Takes a frame apart that is longer than the link carries, where the device does not do it:
 //! TCP into segments, other IPv4 packets into fragments.
 
-use alloc::vec::Vec;
-
 use smoltcp::wire::{
     ETHERNET_HEADER_LEN, EthernetFrame, IPV4_HEADER_LEN, IPV6_HEADER_LEN, Ipv4Packet, Ipv6Packet,
     TcpPacket,
 };
+
+use crate::memory::{self, OutOfMemory};
 
 /// Cuts the payload of a TCP packet into pieces of `size` bytes, and hands out a frame for each.
 ///
@@ -14,19 +14,22 @@ use smoltcp::wire::{
 /// but for lengths, the sequence number, the IPv4 identification, and FIN and PSH, which only
 /// the last segment has. TCP checksums are left alone: the next to look at the frame fills them
 /// in.
+///
+/// # Errors
+/// [`OutOfMemory`]: nothing was handed out.
 pub(super) fn into_segments(
     frame: &[u8],
     transport: usize,
     is_ipv6: bool,
     size: usize,
     mut send: impl FnMut(&mut [u8]),
-) {
+) -> Result<(), OutOfMemory> {
     let whole = TcpPacket::new_unchecked(&frame[transport..]);
     let payload_start = transport + usize::from(whole.header_len());
     let (headers, payload) = frame.split_at(payload_start);
     let first = whole.seq_number();
     let last = payload.len().div_ceil(size).saturating_sub(1);
-    let mut piece = Vec::with_capacity(headers.len() + size);
+    let mut piece = memory::with_capacity(headers.len() + size)?;
     for (index, part) in payload.chunks(size).enumerate() {
         piece.clear();
         piece.extend_from_slice(headers);
@@ -51,16 +54,20 @@ pub(super) fn into_segments(
         }
         send(&mut piece);
     }
+    Ok(())
 }
 
 /// Cuts an IPv4 packet into fragments of at most `mtu` bytes (RFC 791, section 3.2), and hands
 /// out a frame for each.
+///
+/// # Errors
+/// [`OutOfMemory`]: nothing was handed out.
 pub(super) fn into_fragments(
     frame: &[u8],
     mtu: usize,
     identification: u16,
     mut send: impl FnMut(&mut [u8]),
-) {
+) -> Result<(), OutOfMemory> {
     let ethernet = EthernetFrame::new_unchecked(frame);
     let header_length = usize::from(Ipv4Packet::new_unchecked(ethernet.payload()).header_len());
     debug_assert_eq!(header_length, IPV4_HEADER_LEN, "smoltcp sends no options");
@@ -68,7 +75,7 @@ pub(super) fn into_fragments(
     // Offsets count in units of 8 bytes.
     let size = (mtu - header_length) & !7;
     let count = payload.len().div_ceil(size);
-    let mut piece = Vec::with_capacity(headers.len() + size);
+    let mut piece = memory::with_capacity(headers.len() + size)?;
     for (index, part) in payload.chunks(size).enumerate() {
         piece.clear();
         piece.extend_from_slice(headers);
@@ -84,4 +91,5 @@ pub(super) fn into_fragments(
         packet.fill_checksum();
         send(&mut piece);
     }
+    Ok(())
 }

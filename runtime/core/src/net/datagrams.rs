@@ -2,7 +2,6 @@
 //! wait do so here. So a datagram whose next hop does not answer holds up no other.
 
 use alloc::collections::VecDeque;
-use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::net::{IpAddr, SocketAddr};
@@ -17,6 +16,7 @@ use super::engine::Engine;
 use super::frame::{Endpoint, Flow};
 use super::interface::Interface;
 use super::udp::Room;
+use crate::memory::{self, OutOfMemory};
 use crate::time::{Duration, Instant};
 
 /// Longest IPv4 packet that is sent or received in fragments, in bytes: smoltcp's features
@@ -45,8 +45,9 @@ pub(super) struct Datagrams {
     queue: RefCell<VecDeque<Waiting>>,
     lacking_neighbour: RefCell<VecDeque<Waiting>>,
     retry_at: Cell<Option<Instant>>,
-    sender: RefCell<Carrier>,
-    receiver: RefCell<Carrier>,
+    /// Made when they are needed.
+    sender: RefCell<Option<Carrier>>,
+    receiver: RefCell<Option<Carrier>>,
     longest: Cell<usize>,
 }
 
@@ -63,8 +64,8 @@ impl Datagrams {
             queue: RefCell::default(),
             lacking_neighbour: RefCell::default(),
             retry_at: Cell::new(None),
-            sender: RefCell::new(Carrier::new(longest)),
-            receiver: RefCell::new(Carrier::new(longest)),
+            sender: RefCell::default(),
+            receiver: RefCell::default(),
             longest: Cell::new(longest),
         }
     }
@@ -73,8 +74,8 @@ impl Datagrams {
     pub(super) fn set_mtu(&self, mtu: usize) {
         let longest = mtu.max(LONGEST_FRAGMENTED);
         if self.longest.replace(longest) != longest {
-            *self.sender.borrow_mut() = Carrier::new(longest);
-            *self.receiver.borrow_mut() = Carrier::new(longest);
+            self.sender.take();
+            self.receiver.take();
         }
     }
 
@@ -97,6 +98,10 @@ impl Datagrams {
             return;
         };
         let mut receiver = self.receiver.borrow_mut();
+        let Ok(receiver) = self.carrier(&mut receiver) else {
+            engine.port.counters.dropped_receives += 1;
+            return;
+        };
         receiver.open(IpListenEndpoint {
             addr: None,
             port: flow.local.port,
@@ -116,6 +121,9 @@ impl Datagrams {
         if self.retry_at.get().is_some_and(|at| at <= now) {
             self.retry_at.set(None);
             self.neighbour_spoke();
+            if !self.lacking_neighbour.borrow().is_empty() {
+                self.retry_at.set(Some(now + NEIGHBOUR_RETRY));
+            }
         }
         let turns = self.queue.borrow().len();
         for _ in 0..turns {
@@ -141,7 +149,11 @@ impl Datagrams {
 
     fn attempt(&self, engine: &mut Engine, now: Instant, waiting: Waiting) {
         let datagram = &waiting.datagram;
-        let mut sender = self.sender.borrow_mut();
+        let mut place = self.sender.borrow_mut();
+        let Ok(sender) = self.carrier(&mut place) else {
+            engine.port.counters.dropped_sends += 1;
+            return;
+        };
         let source = datagram.source;
         sender.open(IpListenEndpoint {
             addr: (!source.ip().is_unspecified()).then(|| source.ip().into()),
@@ -156,17 +168,25 @@ impl Datagrams {
             engine.port.counters.dropped_sends += 1;
             return;
         }
-        engine.send(now, &mut sender.sockets);
+        if !engine.port.has_room_to_build(datagram.data.len()) {
+            engine.port.counters.dropped_sends += 1;
+            return;
+        }
+        engine.send(now, &mut sender.sockets, datagram.data.len());
         if !engine.port.observed.lacks_neighbour {
             return;
         }
         // smoltcp silences a socket whose neighbour is missing: take a fresh one.
-        *sender = Carrier::new(self.longest.get());
+        *place = None;
         let until = waiting.until.unwrap_or(now + NEIGHBOUR_LIMIT);
         let mut lacking = self.lacking_neighbour.borrow_mut();
         if lacking.len() >= MOST_WAITING {
             lacking.pop_front();
             engine.port.counters.dropped_sends += 1;
+        }
+        if lacking.try_reserve(1).is_err() {
+            engine.port.counters.dropped_sends += 1;
+            return;
         }
         lacking.push_back(Waiting {
             until: Some(until),
@@ -177,11 +197,22 @@ impl Datagrams {
         }
     }
 
-    /// A neighbour told its Ethernet address: those who waited for one try again.
+    /// A neighbour told its Ethernet address: those who waited for one try again, as far as there is
+    /// memory.
     pub(super) fn neighbour_spoke(&self) {
-        self.queue
-            .borrow_mut()
-            .append(&mut self.lacking_neighbour.borrow_mut());
+        let mut queue = self.queue.borrow_mut();
+        let mut lacking = self.lacking_neighbour.borrow_mut();
+        while !lacking.is_empty() && queue.try_reserve(1).is_ok() {
+            queue.extend(lacking.pop_front());
+        }
+    }
+
+    /// What carries the next datagram: made anew where there is none.
+    fn carrier<'a>(&self, place: &'a mut Option<Carrier>) -> Result<&'a mut Carrier, OutOfMemory> {
+        match place {
+            Some(carrier) => Ok(carrier),
+            none => Ok(none.insert(Carrier::new(self.longest.get())?)),
+        }
     }
 
     /// Drops what waits to be sent: there is no device to send it.
@@ -202,12 +233,15 @@ impl Datagrams {
 
 impl Interface {
     /// Queues a datagram.
-    pub(super) fn send_datagram(&self, datagram: Outgoing) {
-        self.datagrams.queue.borrow_mut().push_back(Waiting {
+    pub(super) fn send_datagram(&self, datagram: Outgoing) -> Result<(), OutOfMemory> {
+        let mut queue = self.datagrams.queue.borrow_mut();
+        queue.try_reserve(1).map_err(|_| OutOfMemory)?;
+        queue.push_back(Waiting {
             datagram,
             until: None,
         });
         self.schedule.borrow_mut().wake();
+        Ok(())
     }
 
     /// Bytes that a datagram to `destination` can have.
@@ -228,11 +262,15 @@ struct Carrier {
 }
 
 impl Carrier {
-    fn new(longest: usize) -> Self {
-        let buffer = || PacketBuffer::new(vec![PacketMetadata::EMPTY; 1], vec![0; longest]);
-        let mut sockets = SocketSet::new(Vec::with_capacity(1));
-        let handle = sockets.add(Socket::new(buffer(), buffer()));
-        Self { sockets, handle }
+    fn new(longest: usize) -> Result<Self, OutOfMemory> {
+        let buffer = || {
+            let mut metadata = memory::with_capacity(1)?;
+            metadata.push(PacketMetadata::EMPTY);
+            Ok(PacketBuffer::new(metadata, memory::zeroed(longest)?))
+        };
+        let mut sockets = SocketSet::new(memory::with_capacity(1)?);
+        let handle = sockets.add(Socket::new(buffer()?, buffer()?));
+        Ok(Self { sockets, handle })
     }
 
     /// Empties it and binds it to `local`.

@@ -11,6 +11,7 @@ use smoltcp::wire::{DHCP_CLIENT_PORT, DHCP_SERVER_PORT};
 use super::engine::Engine;
 use super::frame::Flow;
 use super::is_host_ipv4;
+use crate::memory::{self, OutOfMemory};
 use crate::time::{Duration, Instant};
 
 /// After how long to say that no server answers.
@@ -42,6 +43,9 @@ pub(super) struct Lease {
     pub(super) gateway: Option<Ipv4Addr>,
     pub(super) dns: Vec<Ipv4Addr>,
 }
+
+/// More than a message of smoltcp's client has behind its headers, in bytes.
+const LONGEST_MESSAGE: usize = 1024;
 
 impl Dhcp {
     pub(super) fn new(now: Instant) -> Self {
@@ -98,7 +102,7 @@ impl Dhcp {
             return false;
         }
         // One packet: smoltcp's client sends no more at a time.
-        engine.send(now, &mut self.sockets);
+        engine.send(now, &mut self.sockets, LONGEST_MESSAGE);
         let changed = self.take_event(name);
         let next = engine.next_poll(now, &self.sockets);
         // A device without room, or a server whose Ethernet address is not known, is tried again.
@@ -140,7 +144,9 @@ impl Dhcp {
             lease.prefix_length,
             lease.dns
         );
-        self.lease.replace(lease.clone()) != Some(lease)
+        let is_new = self.lease.as_ref() != Some(&lease);
+        self.lease = Some(lease);
+        is_new
     }
 
     fn lose(&mut self, name: &str) -> bool {
@@ -168,12 +174,20 @@ impl Lease {
             address: config.address.address(),
             prefix_length,
             gateway: config.router.filter(|router| is_host_ipv4(*router)),
-            dns: config
-                .dns_servers
-                .iter()
-                .copied()
-                .filter(|server| is_host_ipv4(*server))
-                .collect(),
+            dns: name_servers(config),
         })
+    }
+}
+
+/// The name servers that make sense; none without memory for them: the address is worth more.
+fn name_servers(config: &Config<'_>) -> Vec<Ipv4Addr> {
+    let given = config.dns_servers.iter().copied();
+    let servers = given.filter(|server| is_host_ipv4(*server));
+    match memory::with_capacity(config.dns_servers.len()) {
+        Ok(mut list) => {
+            list.extend(servers);
+            list
+        }
+        Err(OutOfMemory) => Vec::new(),
     }
 }

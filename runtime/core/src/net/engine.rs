@@ -12,6 +12,7 @@ use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
 use super::ConfiguredAddress;
 use super::device::NetworkDevice;
 use super::port::Port;
+use crate::memory::{OutOfMemory, Room};
 use crate::random;
 use crate::time::{Duration, Instant};
 
@@ -19,9 +20,21 @@ use crate::time::{Duration, Instant};
 /// fragments block all reassembly for a minute.
 const REASSEMBLY_LIMIT: Duration = Duration::from_secs(5);
 
+/// Addresses of one interface: smoltcp's feature `iface-max-addr-count-8`.
+pub(super) const MOST_ADDRESSES: usize = 8;
+
+/// Payload in bytes of the longest packet that is put together from fragments. smoltcp's feature
+/// `reassembly-buffer-size-4096` says so and keeps to it only where it has no allocator.
+pub(super) const LONGEST_REASSEMBLED: usize = 4096;
+
+/// As large as smoltcp's buffer for the fragments of a packet becomes, as vectors grow.
+type ReassemblyBuffer = [u8; 2 * LONGEST_REASSEMBLED];
+
 /// smoltcp and the device of one interface.
 pub(super) struct Engine {
     pub(super) port: Port,
+    /// The next frame has a fragment of a packet.
+    pub(super) expects_fragment: bool,
     smoltcp: Box<Interface>,
     /// Has no sockets: for packets that are for none.
     nobody: SocketSet<'static>,
@@ -37,9 +50,10 @@ impl Engine {
         let smoltcp = Box::new(new_interface(&mut port, Instant::recent()));
         Self {
             port,
+            expects_fragment: false,
             smoltcp,
             nobody: SocketSet::new(Vec::new()),
-            addresses: Vec::new(),
+            addresses: Vec::with_capacity(MOST_ADDRESSES),
             gateway_ipv4: None,
             gateway_ipv6: None,
         }
@@ -58,7 +72,8 @@ impl Engine {
         self.install_addresses();
     }
 
-    /// Hands one received frame to smoltcp, for the sockets of `sockets`.
+    /// Hands one received frame to smoltcp, for the sockets of `sockets`. Without memory for an answer
+    /// of its length, such as to an echo request, or to put it to other fragments, it is dropped.
     pub(super) fn receive(
         &mut self,
         now: Instant,
@@ -66,6 +81,15 @@ impl Engine {
         sockets: Option<&mut SocketSet<'static>>,
     ) {
         self.port.observe();
+        let longest_answer = match self.expects_fragment {
+            true => LONGEST_REASSEMBLED,
+            false => frame.len(),
+        };
+        let can_answer = sockets.is_some() || self.port.has_room_to_build(longest_answer);
+        if !can_answer || !self.can_reassemble() {
+            self.port.counters.dropped_receives += 1;
+            return;
+        }
         self.port.counters.socket_sets_polled += u64::from(sockets.is_some());
         let sockets = sockets.unwrap_or(&mut self.nobody);
         let _: PollIngressSingleResult =
@@ -73,10 +97,23 @@ impl Engine {
                 .poll_ingress_single(moment(now), &mut self.port.receiving(frame), sockets);
     }
 
-    /// Lets the sockets of `sockets` send one packet each. False when none had anything to send,
-    /// or could.
-    pub(super) fn send(&mut self, now: Instant, sockets: &mut SocketSet<'static>) -> bool {
+    /// Whether smoltcp finds the memory to put a fragment to the others of its packet.
+    fn can_reassemble(&self) -> bool {
+        !self.expects_fragment || Room::<ReassemblyBuffer>::boxed().map(Room::release).is_ok()
+    }
+
+    /// Lets the sockets of `sockets` send one packet each, of at most `payload` bytes after its headers. False
+    /// when none had anything to send, or could, or there is no memory for such a packet.
+    pub(super) fn send(
+        &mut self,
+        now: Instant,
+        sockets: &mut SocketSet<'static>,
+        payload: usize,
+    ) -> bool {
         self.port.observe();
+        if !self.port.has_room_to_build(payload) {
+            return false;
+        }
         self.port.counters.socket_sets_polled += 1;
         let result = self
             .smoltcp
@@ -112,11 +149,15 @@ impl Engine {
     /// smoltcp draws sequence numbers from a small generator whose state can be computed from a
     /// few of its outputs. One that is seeded anew for each connection, from the CSPRNG, has
     /// only one output to show (docs/decisions/network-stack.md).
-    pub(super) fn opener(&mut self, now: Instant) -> Box<Interface> {
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub(super) fn opener(&mut self, now: Instant) -> Result<Box<Interface>, OutOfMemory> {
+        Room::<Interface>::boxed()?.release();
         let mut opener = Box::new(new_interface(&mut self.port, now));
         // It only sees segments whose destination was found to be ours.
         opener.set_any_ip(true);
-        opener
+        Ok(opener)
     }
 
     /// Hands a SYN to the listening socket of `sockets` by way of an [`opener`](Self::opener).
@@ -125,27 +166,29 @@ impl Engine {
         now: Instant,
         frame: &[u8],
         sockets: &mut SocketSet<'static>,
-    ) {
+    ) -> Result<(), OutOfMemory> {
+        let mut opener = self.opener(now)?;
         self.port.observe();
         self.port.counters.socket_sets_polled += 1;
-        let mut opener = self.opener(now);
         let _: PollIngressSingleResult =
             opener.poll_ingress_single(moment(now), &mut self.port.receiving(frame), sockets);
+        Ok(())
     }
 
-    /// Replaces addresses and gateways.
+    /// Replaces addresses and gateways. Returns the addresses there were.
     pub(super) fn set_addresses(
         &mut self,
         addresses: Vec<ConfiguredAddress>,
         gateway_ipv4: Option<Ipv4Addr>,
         gateway_ipv6: Option<Ipv6Addr>,
-    ) {
-        self.addresses = addresses;
+    ) -> Vec<ConfiguredAddress> {
+        let before = core::mem::replace(&mut self.addresses, addresses);
         self.gateway_ipv4 = gateway_ipv4;
         self.gateway_ipv6 = gateway_ipv6;
         // smoltcp forgets all neighbours when addresses change, but not that it asked for one a
         // moment ago, and then asks for none until a second later. A new one has asked nobody.
         self.start_anew(Instant::recent());
+        before
     }
 
     /// The routers to everything else, IPv4 and IPv6.

@@ -70,6 +70,8 @@ pub(super) struct Fragment {
     pub(super) of: FragmentedPacket,
     /// Only the first has the ports.
     pub(super) is_first: bool,
+    /// Where it ends in the packet's payload, in bytes.
+    pub(super) end: usize,
 }
 
 /// Names an IPv4 packet that was sent in fragments (RFC 791, section 3.2).
@@ -114,6 +116,7 @@ fn classify_ipv4(packet: &Ipv4Packet<&[u8]>) -> Classified {
             protocol: packet.next_header(),
         },
         is_first,
+        end: usize::from(packet.frag_offset()) + packet.payload().len(),
     });
     let class = match is_first {
         true => classify_transport(

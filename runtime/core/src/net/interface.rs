@@ -293,6 +293,7 @@ impl Interface {
     /// Lets one connection send what it has, within bounds.
     fn take_turn(&self, engine: &mut Engine, now: Instant, connection: &Rc<Connection>) -> Turn {
         engine.port.set_peer_segment(connection.peer_segment.get());
+        let longest = engine.port.longest_payload();
         let before = engine.port.counters;
         connection.with_sockets(|sockets| {
             loop {
@@ -300,8 +301,10 @@ impl Interface {
                 let counters = &engine.port.counters;
                 let is_used_up = counters.sent_bytes - before.sent_bytes >= BYTES_PER_TURN
                     || counters.sent_frames - before.sent_frames >= FRAMES_PER_TURN;
-                let has_sent =
-                    !is_used_up && next.is_some_and(|at| at <= now) && engine.send(now, sockets);
+                let waiting = connection.send_queue(sockets).min(longest);
+                let has_sent = !is_used_up
+                    && next.is_some_and(|at| at <= now)
+                    && engine.send(now, sockets, waiting);
                 let observed = engine.port.observed;
                 if has_sent {
                     connection.has_sent(&observed);
@@ -420,7 +423,7 @@ impl Interface {
 
     /// Ends all connections, when the runtime ends.
     pub(super) fn clear(&self) {
-        let connections: Vec<_> = self.connections.borrow_mut().take_all().collect();
+        let connections = self.connections.borrow_mut().take_all();
         for connection in connections {
             self.remove(&connection);
         }

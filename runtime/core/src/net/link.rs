@@ -7,7 +7,6 @@
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
-use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::fmt;
 
@@ -158,7 +157,8 @@ impl Interface {
             engine.port.mtu()
         );
         let assigned = engine.port.device.assigned_address();
-        if *self.follower.assigned.borrow() != assigned.map(str::to_string) {
+        let is_known = self.follower.assigned.borrow().as_deref() == assigned;
+        if !is_known {
             self.configure_again(engine);
         }
         self.follower.hold_until.set(None);
@@ -187,22 +187,29 @@ impl Interface {
         self.datagrams.forget();
         self.fragmented.borrow_mut().clear();
         *self.time_wait.borrow_mut() = TimeWait::new();
-        let connections: Vec<_> = self.connections.borrow().iter().cloned().collect();
-        for connection in connections {
-            if connection.is_orphan() || connection.stage.get() == Stage::HalfOpen {
-                self.remove(&connection);
-            }
+        let is_left = |connection: &&Rc<Connection>| {
+            connection.is_orphan() || connection.stage.get() == Stage::HalfOpen
+        };
+        while let Some(connection) = self.find_connection(is_left) {
+            self.remove(&connection);
         }
     }
 
     /// Ends the connections whose address did not come back.
     fn end_strays(&self, engine: &Engine, now: Instant) {
-        let connections: Vec<_> = self.connections.borrow().iter().cloned().collect();
-        for connection in connections {
-            if !engine.has_address(connection.flow.local.address) {
-                self.end(&connection, now);
-            }
+        let is_stray =
+            |connection: &&Rc<Connection>| !engine.has_address(connection.flow.local.address);
+        while let Some(connection) = self.find_connection(is_stray) {
+            self.end(&connection, now);
         }
+    }
+
+    /// One connection after the other, without memory for a list of all.
+    fn find_connection(
+        &self,
+        is_wanted: impl FnMut(&&Rc<Connection>) -> bool,
+    ) -> Option<Rc<Connection>> {
+        self.connections.borrow().iter().find(is_wanted).cloned()
     }
 
     /// Ends a connection without a word to its peer, whom no packet would reach.

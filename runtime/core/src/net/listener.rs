@@ -14,6 +14,7 @@ use super::stack::{Shared, Stack};
 use super::tcp::{TcpOptions, TcpStream};
 use super::wakers::Wakers;
 use super::{AcceptError, BindError};
+use crate::memory::OutOfMemory;
 use crate::time::Instant;
 
 /// Waits for connections on a local address.
@@ -158,7 +159,16 @@ impl Backlog {
         self.half_open.borrow_mut().pop_front()
     }
 
-    /// A handshake began.
+    /// Finds memory to keep one more connection, now and when it is established.
+    pub(super) fn reserve(&self) -> Result<(), OutOfMemory> {
+        let mut half_open = self.half_open.borrow_mut();
+        let mut waiting = self.waiting.borrow_mut();
+        half_open.try_reserve(1).map_err(|_| OutOfMemory)?;
+        let more = half_open.len() + 1;
+        waiting.try_reserve(more).map_err(|_| OutOfMemory)
+    }
+
+    /// A handshake began that memory was [reserved](Self::reserve) for.
     pub(super) fn begin(&self, connection: &Rc<Connection>) {
         self.half_open.borrow_mut().push_back(connection.clone());
     }
@@ -212,10 +222,7 @@ pub(super) fn covers(own: SocketAddr, address: core::net::IpAddr) -> bool {
 
 impl Shared {
     fn remove_listener(&self, backlog: &Rc<Backlog>) {
-        self.listeners.borrow_mut().retain(|_, listeners| {
-            listeners.retain(|other| !Rc::ptr_eq(other, backlog));
-            !listeners.is_empty()
-        });
+        self.listeners.borrow_mut().remove(backlog);
     }
 }
 

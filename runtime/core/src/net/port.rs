@@ -7,6 +7,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::num::{NonZeroU16, NonZeroUsize};
 
@@ -20,6 +21,7 @@ use super::Counters;
 use super::cut;
 use super::device::{ChecksumOffload, Completion, NetworkDevice, QueueFull, SegmentationOffload};
 use super::sent::{IpHeader, Sent, Tcp};
+use crate::memory;
 use crate::random;
 
 /// Frames kept while the device is full. Only answers to received frames can pile up here:
@@ -34,6 +36,10 @@ const LONGEST_FRAME_TO_CUT: usize = u16::MAX as usize;
 
 /// All headers of a frame fit into this many bytes.
 const HEADERS: usize = 128;
+
+/// Payload in bytes for which an interface has memory from its start: whatever smoltcp sends of its own
+/// accord, an acknowledgement, and most of what programs send.
+const SHORT_PAYLOAD: usize = 2048;
 
 /// The device of an interface, as the stack uses it.
 pub(super) struct Port {
@@ -86,7 +92,7 @@ impl Port {
             peer_segment: 0,
             identification: random::network_u64() as u16,
             backlog: VecDeque::new(),
-            outgoing: Vec::new(),
+            outgoing: vec![0; HEADERS + SHORT_PAYLOAD],
             must_flush: false,
             counters: Counters::default(),
             observed: Observed::default(),
@@ -122,6 +128,13 @@ impl Port {
     /// Bytes of TCP payload that fit into one packet of the link.
     pub(super) fn segment_size(&self, is_ipv6: bool) -> usize {
         self.mtu - ip_header_length(is_ipv6) - TCP_HEADER_LEN
+    }
+
+    /// The longest TCP payload that smoltcp puts into one packet of the connection that sends next.
+    pub(super) fn longest_payload(&self) -> usize {
+        let cut = &self.capabilities.segmentation;
+        let cut = cut.tcpv4.max(cut.tcpv6).map_or(0, NonZeroUsize::get);
+        self.peer_segment.max(cut)
     }
 
     /// The connection that sends next has a peer that takes segments with so much payload.
@@ -189,10 +202,32 @@ impl Port {
             count_sent(&mut self.counters, frame);
             self.must_flush = true;
         } else if self.backlog.len() < LONGEST_BACKLOG {
-            self.backlog.push_back((frame.to_vec(), completion));
+            self.keep(frame, completion);
         } else {
             self.counters.dropped_sends += 1;
         }
+    }
+
+    /// Keeps a frame until the device has room for it, if there is memory for that.
+    fn keep(&mut self, frame: &[u8], completion: Completion) {
+        match (memory::copy(frame), self.backlog.try_reserve(1)) {
+            (Ok(frame), Ok(())) => self.backlog.push_back((frame, completion)),
+            _ => self.counters.dropped_sends += 1,
+        }
+    }
+
+    /// Whether smoltcp may build a frame with `payload` bytes after its headers: finds the memory
+    /// for it. smoltcp cannot be told later that there is none.
+    pub(super) fn has_room_to_build(&mut self, payload: usize) -> bool {
+        let length = (HEADERS + payload).min(ETHERNET_HEADER_LEN + LONGEST_PACKET);
+        let more = length.saturating_sub(self.outgoing.len());
+        if more > 0 {
+            if self.outgoing.try_reserve(more).is_err() {
+                return false;
+            }
+            self.outgoing.resize(length, 0);
+        }
+        true
     }
 
     /// Lets `build` write a frame of `length` bytes and sends it.
@@ -269,7 +304,7 @@ impl Port {
             self.queue(frame, Completion::Segments { payload });
             return;
         }
-        cut::into_segments(frame, ip.end, ip.is_ipv6, size, |piece| {
+        let is_cut = cut::into_segments(frame, ip.end, ip.is_ipv6, size, |piece| {
             let completion = match self.leaves_out_checksums() {
                 true => self.settle_checksum(piece, &ip),
                 false => {
@@ -279,6 +314,7 @@ impl Port {
             };
             self.queue(piece, completion);
         });
+        self.counters.dropped_sends += u64::from(is_cut.is_err());
     }
 
     fn send_in_fragments(&mut self, frame: &[u8], is_ipv6: bool) {
@@ -289,9 +325,10 @@ impl Port {
         }
         let identification = self.identification;
         self.identification = identification.wrapping_add(1);
-        cut::into_fragments(frame, self.mtu, identification, |piece| {
+        let is_cut = cut::into_fragments(frame, self.mtu, identification, |piece| {
             self.queue(piece, Completion::None);
         });
+        self.counters.dropped_sends += u64::from(is_cut.is_err());
     }
 
     /// smoltcp left the TCP or UDP checksum out if the device completes it for either IP

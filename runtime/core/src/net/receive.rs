@@ -4,7 +4,7 @@ use alloc::rc::Rc;
 
 use super::build;
 use super::connection::{Connection, Stage};
-use super::engine::Engine;
+use super::engine::{Engine, LONGEST_REASSEMBLED};
 use super::frame::{Arrival, Class, Classified, classify};
 use super::interface::Interface;
 use super::listener::{Admission, Backlog};
@@ -17,7 +17,11 @@ const MOST_FRAGMENTED: usize = 8;
 impl Interface {
     /// Hands one frame to the socket it is for, or to nobody, and lets smoltcp answer it.
     pub(super) fn receive(&self, engine: &mut Engine, now: Instant, frame: &[u8]) {
-        match self.class_of(frame) {
+        let Some(class) = self.class_of(engine, frame) else {
+            engine.port.counters.dropped_receives += 1;
+            return;
+        };
+        match class {
             Class::Tcp(arrival) => self.receive_segment(engine, now, frame, arrival),
             Class::Udp { flow } => {
                 if !self
@@ -45,25 +49,35 @@ impl Interface {
         }
     }
 
-    /// The class of a frame; for a fragment, that of the packet it belongs to.
-    fn class_of(&self, frame: &[u8]) -> Class {
+    /// The class of a frame; for a fragment, that of the packet it belongs to. `None` for a fragment of a
+    /// packet longer than those that are put together: smoltcp takes them, and memory for them, up to
+    /// the 64 KiB that IP allows.
+    fn class_of(&self, engine: &mut Engine, frame: &[u8]) -> Option<Class> {
         let Classified { class, fragment } = classify(frame);
+        engine.expects_fragment = fragment.is_some();
         let Some(fragment) = fragment else {
-            return class;
+            return Some(class);
         };
+        if fragment.end > LONGEST_REASSEMBLED {
+            return None;
+        }
         let mut known = self.fragmented.borrow_mut();
         if fragment.is_first {
             known.retain(|(packet, _)| *packet != fragment.of);
             if known.len() >= MOST_FRAGMENTED {
                 known.pop_front();
             }
-            known.push_back((fragment.of, class));
-            return class;
+            // Unknown, what follows goes to nobody.
+            if known.try_reserve(1).is_ok() {
+                known.push_back((fragment.of, class));
+            }
+            return Some(class);
         }
-        known
+        let known = known
             .iter()
             .find(|(packet, _)| *packet == fragment.of)
-            .map_or(class, |(_, class)| *class)
+            .map_or(class, |(_, class)| *class);
+        Some(known)
     }
 
     fn receive_segment(&self, engine: &mut Engine, now: Instant, frame: &[u8], arrival: Arrival) {
@@ -197,12 +211,17 @@ impl Interface {
         {
             return;
         }
-        connection.with_sockets(|sockets| engine.receive_syn(now, frame, sockets));
+        let received = listener.reserve().and_then(|()| {
+            connection.with_sockets(|sockets| engine.receive_syn(now, frame, sockets))
+        });
+        if received.is_err() {
+            engine.port.counters.refused_connections += 1;
+            return;
+        }
         if connection.with_socket(|socket| socket.is_listening()) {
             // smoltcp saw something wrong with it, such as its checksum.
             return;
         }
-        let connection = Rc::new(connection);
         if !self
             .connections
             .borrow_mut()

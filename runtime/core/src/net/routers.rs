@@ -56,9 +56,9 @@ impl Routers {
     /// interface's link-local address.
     pub(super) fn work(&mut self, engine: &mut Engine, now: Instant, own: Ipv6Addr) -> bool {
         if self.solicit_at.is_some_and(|at| at <= now) {
-            engine
-                .port
-                .send(&build::router_solicitation(engine.mac(), own));
+            if let Ok(question) = build::router_solicitation(engine.mac(), own) {
+                engine.port.send(&question);
+            }
             self.solicitations_left = self.solicitations_left.saturating_sub(1);
             self.solicit_at = (self.solicitations_left > 0).then_some(now + SOLICITATION_INTERVAL);
         }
@@ -135,7 +135,10 @@ impl Routers {
             }
             return false;
         }
-        if lifetime.is_zero() || self.prefixes.len() >= MOST_PREFIXES {
+        if lifetime.is_zero()
+            || self.prefixes.len() >= MOST_PREFIXES
+            || self.prefixes.try_reserve(1).is_err()
+        {
             return false;
         }
         self.prefixes.push(Prefix {

@@ -1,22 +1,26 @@
 //! Which connections of an interface have something to do, now or later.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::rc::{Rc, Weak};
 use alloc::vec::Vec;
 use core::cell::Cell;
 use core::task::Waker;
 
 use super::connection::Connection;
+use super::deadlines::{Deadlines, Timed};
+use crate::memory::OutOfMemory;
 use crate::time::{Duration, Instant};
 
 /// The work of an interface.
+///
+/// Each connection is in each of the lists once at most, and there is room for all of them
+/// ([`reserve`](Self::reserve)): what is done with a connection later needs no memory.
 #[derive(Default)]
 pub(super) struct Schedule {
     ready: VecDeque<Rc<Connection>>,
-    /// One entry per connection at most, keyed by deadline and connection number. An entry may
-    /// be earlier than it need be: a deadline that moves back with every packet is left where
+    /// One entry per connection at most. An entry may be earlier than it need be: a deadline that moves back with every packet is left where
     /// it is, found too early when it is reached, and moved then.
-    timers: BTreeMap<(Instant, u64), Rc<Connection>>,
+    timers: Deadlines<Connection>,
     /// Connections that may need a timer, unless their program answers at once.
     postponed: VecDeque<Rc<Connection>>,
     lacking_neighbour: Vec<Rc<Connection>>,
@@ -32,6 +36,9 @@ pub(super) struct Schedule {
 pub(super) struct Place {
     is_ready: Cell<bool>,
     deadline: Cell<Option<Instant>>,
+    timer: Cell<Option<usize>>,
+    /// It is among `postponed`, whether or not it still needs a timer.
+    is_postponed: Cell<bool>,
     postponed: Cell<Option<Instant>>,
     lacks_neighbour: Cell<bool>,
     /// When the program last wrote, while among `written`.
@@ -41,7 +48,29 @@ pub(super) struct Place {
 /// How long a connection is quiet before its send buffer gives its pages back.
 const QUIET: Duration = Duration::from_secs(1);
 
+impl Timed for Connection {
+    fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn place(&self) -> &Cell<Option<usize>> {
+        &self.place.timer
+    }
+}
+
 impl Schedule {
+    /// Finds memory for `count` connections in all.
+    pub(super) fn reserve(&mut self, count: usize) -> Result<(), OutOfMemory> {
+        for queue in [&mut self.ready, &mut self.postponed] {
+            let more = count.saturating_sub(queue.len());
+            queue.try_reserve(more).map_err(|_| OutOfMemory)?;
+        }
+        let more = count.saturating_sub(self.lacking_neighbour.len());
+        let waiting = self.lacking_neighbour.try_reserve(more);
+        waiting.map_err(|_| OutOfMemory)?;
+        self.timers.reserve(count)
+    }
+
     /// `connection` may have something to send.
     pub(super) fn make_ready(&mut self, connection: &Rc<Connection>) {
         if !connection.place.is_ready.replace(true) {
@@ -69,21 +98,20 @@ impl Schedule {
         }
         self.clear_deadline(connection);
         connection.place.deadline.set(Some(deadline));
-        self.timers
-            .insert((deadline, connection.number), connection.clone());
+        self.timers.insert(deadline, connection.clone());
     }
 
     fn clear_deadline(&mut self, connection: &Rc<Connection>) {
-        if let Some(before) = connection.place.deadline.take() {
-            self.timers.remove(&(before, connection.number));
-        }
+        connection.place.deadline.set(None);
+        self.timers.remove(connection);
     }
 
     /// As [`set_deadline`](Self::set_deadline), once [`settle`](Self::settle) is called for it,
     /// and unless another deadline is set before: an acknowledgement that waits for an answer
     /// to go along with needs no timer where the program answers at once.
     pub(super) fn postpone(&mut self, connection: &Rc<Connection>, deadline: Instant) {
-        if connection.place.postponed.replace(Some(deadline)).is_none() {
+        connection.place.postponed.set(Some(deadline));
+        if !connection.place.is_postponed.replace(true) {
             self.postponed.push_back(connection.clone());
         }
     }
@@ -103,6 +131,7 @@ impl Schedule {
             let Some(connection) = self.postponed.pop_front() else {
                 return;
             };
+            connection.place.is_postponed.set(false);
             if let Some(deadline) = connection.place.postponed.take() {
                 self.set_deadline(&connection, deadline);
             }
@@ -111,27 +140,30 @@ impl Schedule {
 
     /// Makes ready whatever was to be done by `now`.
     pub(super) fn expire(&mut self, now: Instant) {
-        while let Some(entry) = self.timers.first_entry()
-            && entry.key().0 <= now
-        {
-            let connection = entry.remove();
+        while let Some(connection) = self.timers.next_due(now) {
             connection.place.deadline.set(None);
             self.make_ready(&connection);
         }
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let timer = self.timers.first_key_value().map(|(key, _)| key.0);
+        let timer = self.timers.next();
         let look = self.written.front().map(|(at, _)| *at);
         timer.into_iter().chain(look).min()
     }
 
-    /// The program wrote to the send buffer of `connection`, or wants to.
+    /// The program wrote to the send buffer of `connection`, or wants to. Without memory to note that, its
+    /// pages stay until the next time.
     pub(super) fn has_written(&mut self, connection: &Rc<Connection>, now: Instant) {
-        if connection.place.written_at.replace(Some(now)).is_none() {
+        let written_at = &connection.place.written_at;
+        if written_at.get().is_none() {
+            if self.written.try_reserve(1).is_err() {
+                return;
+            }
             self.written
                 .push_back((now + QUIET, Rc::downgrade(connection)));
         }
+        written_at.set(Some(now));
     }
 
     /// Whether it is time to ask for [`next_quiet`](Self::next_quiet).
@@ -170,16 +202,23 @@ impl Schedule {
 
     /// A neighbour told its Ethernet address: those who waited for one try again.
     pub(super) fn neighbour_spoke(&mut self) {
-        for connection in core::mem::take(&mut self.lacking_neighbour) {
+        // The list's memory serves again.
+        let mut waiting = core::mem::take(&mut self.lacking_neighbour);
+        for connection in waiting.drain(..) {
             connection.place.lacks_neighbour.set(false);
             self.make_ready(&connection);
         }
+        self.lacking_neighbour = waiting;
     }
 
     /// Removes `connection` everywhere.
     pub(super) fn forget(&mut self, connection: &Rc<Connection>) {
         self.clear_deadline(connection);
         connection.place.postponed.set(None);
+        if connection.place.is_postponed.replace(false) {
+            self.postponed
+                .retain(|other| !Rc::ptr_eq(other, connection));
+        }
         if connection.place.lacks_neighbour.replace(false) {
             self.lacking_neighbour
                 .retain(|other| !Rc::ptr_eq(other, connection));

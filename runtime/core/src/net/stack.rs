@@ -1,7 +1,6 @@
 //! The stack: its interfaces, and what they share.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
@@ -11,6 +10,7 @@ use core::task::Poll;
 
 use smoltcp::wire::IpEndpoint;
 
+use super::bound::Bound;
 use super::budget::Budget;
 use super::connection::Connection;
 use super::device::NetworkDevice;
@@ -27,6 +27,7 @@ use super::{
 use crate::config::Settings;
 use crate::context;
 use crate::executor;
+use crate::memory::{Counted, OutOfMemory, Room};
 use crate::report::Sink;
 use crate::time::Instant;
 
@@ -180,15 +181,10 @@ impl Stack {
         let mailboxes = self.0.mailboxes.borrow();
         OpenSockets {
             listeners: listeners
-                .values()
-                .flatten()
+                .iter()
                 .map(|backlog| backlog.information())
                 .collect(),
-            datagram_addresses: mailboxes
-                .values()
-                .flatten()
-                .map(|mailbox| mailbox.address)
-                .collect(),
+            datagram_addresses: mailboxes.iter().map(|mailbox| mailbox.address).collect(),
         }
     }
 
@@ -225,15 +221,16 @@ impl Stack {
         self.0.check_local(address.ip())?;
         let mut listeners = self.0.listeners.borrow_mut();
         let address = ports::choose(address, |address| {
-            listeners
-                .get(&address.port())
-                .is_none_or(|others| !others.iter().any(|other| overlaps(address, other.address)))
+            !listeners
+                .at(address.port())
+                .any(|other| overlaps(address, other.address))
         })?;
+        let out_of_memory = |OutOfMemory| BindError::OutOfMemory;
+        listeners.reserve().map_err(out_of_memory)?;
+        let room = Room::<Counted<Backlog>>::counted().map_err(out_of_memory)?;
+        room.release();
         let backlog = Rc::new(Backlog::new(address, options));
-        listeners
-            .entry(address.port())
-            .or_default()
-            .push(backlog.clone());
+        listeners.insert(address.port(), backlog.clone());
         Ok(TcpListener::new(self.clone(), backlog))
     }
 
@@ -267,15 +264,16 @@ impl Stack {
         self.0.check_local(address.ip())?;
         let mut mailboxes = self.0.mailboxes.borrow_mut();
         let address = ports::choose(address, |address| {
-            mailboxes
-                .get(&address.port())
-                .is_none_or(|others| !others.iter().any(|other| overlaps(address, other.address)))
+            !mailboxes
+                .at(address.port())
+                .any(|other| overlaps(address, other.address))
         })?;
+        let out_of_memory = |OutOfMemory| BindError::OutOfMemory;
+        mailboxes.reserve().map_err(out_of_memory)?;
+        let room = Room::<Counted<Mailbox>>::counted().map_err(out_of_memory)?;
+        room.release();
         let mailbox = Rc::new(Mailbox::new(address, options, self.0.budget.clone()));
-        mailboxes
-            .entry(address.port())
-            .or_default()
-            .push(mailbox.clone());
+        mailboxes.insert(address.port(), mailbox.clone());
         Ok(UdpSocket::new(self.clone(), mailbox))
     }
 
@@ -334,14 +332,13 @@ impl Stack {
         let flow = flow(port);
         let connection = Connection::new(&self.0, &interface, flow, options, None)
             .ok_or(ConnectError::OutOfMemory)?;
-        let mut opener = engine.opener(now);
+        let mut opener = engine.opener(now).map_err(|_| ConnectError::OutOfMemory)?;
         let remote = IpEndpoint::new(address.into(), peer.port());
         connection
             .with_socket(|socket| {
                 socket.connect(opener.context(), remote, SocketAddr::new(local, port))
             })
             .map_err(|_| ConnectError::InvalidAddress(peer))?;
-        let connection = Rc::new(connection);
         if !interface
             .connections
             .borrow_mut()
@@ -365,7 +362,7 @@ impl Stack {
     /// Ends everything, when the runtime ends.
     pub(crate) fn clear(&self) {
         self.0.is_cleared.set(true);
-        for listener in self.0.listeners.borrow().values().flatten() {
+        for listener in self.0.listeners.borrow().iter() {
             listener.wake();
         }
         let interfaces = self.0.interfaces.take();
@@ -388,9 +385,8 @@ impl core::fmt::Debug for Stack {
 pub(super) struct Shared {
     /// In ascending order of their numbers.
     interfaces: RefCell<Vec<Rc<Interface>>>,
-    /// By port. The keys are the program's, not the peers'.
-    pub(super) listeners: RefCell<BTreeMap<u16, Vec<Rc<Backlog>>>>,
-    pub(super) mailboxes: RefCell<BTreeMap<u16, Vec<Rc<Mailbox>>>>,
+    pub(super) listeners: RefCell<Bound<Backlog>>,
+    pub(super) mailboxes: RefCell<Bound<Mailbox>>,
     dns_servers: RefCell<Vec<IpAddr>>,
     pub(super) budget: Rc<Budget>,
     next_number: Cell<u64>,
@@ -449,9 +445,8 @@ impl Shared {
 
     pub(super) fn listener(&self, flow: &Flow) -> Option<Rc<Backlog>> {
         let listeners = self.listeners.borrow();
-        let candidates = listeners.get(&flow.local.port)?;
-        candidates
-            .iter()
+        listeners
+            .at(flow.local.port)
             .find(|listener| covers(listener.address, flow.local.address))
             .cloned()
     }
@@ -460,9 +455,8 @@ impl Shared {
     /// sockets on all addresses.
     pub(super) fn mailbox(&self, local: Endpoint) -> Option<Rc<Mailbox>> {
         let mailboxes = self.mailboxes.borrow();
-        let candidates = mailboxes.get(&local.port)?;
-        candidates
-            .iter()
+        mailboxes
+            .at(local.port)
             .find(|mailbox| covers(mailbox.address, local.address))
             .cloned()
     }

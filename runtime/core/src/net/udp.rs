@@ -14,6 +14,7 @@ use super::datagrams::Outgoing;
 use super::stack::{Shared, Stack};
 use super::wakers::Wakers;
 use super::{BindError, SendError};
+use crate::memory;
 
 /// What a datagram counts in a buffer besides its bytes, so that empty ones are bounded too.
 const OVERHEAD: usize = 64;
@@ -116,13 +117,16 @@ impl UdpSocket {
             }
         })
         .await;
-        let data = copy(datagram).ok_or(SendError::OutOfMemory)?;
-        interface.send_datagram(Outgoing {
+        let data = memory::copy(datagram).map_err(|_| SendError::OutOfMemory)?;
+        let outgoing = Outgoing {
             source: self.mailbox.address,
             destination: SocketAddr::new(address, peer.port()),
             data,
             _room: room,
-        });
+        };
+        interface
+            .send_datagram(outgoing)
+            .map_err(|_| SendError::OutOfMemory)?;
         Ok(datagram.len())
     }
 
@@ -206,9 +210,11 @@ impl Mailbox {
     pub(super) fn deliver(&self, peer: SocketAddr, datagram: &[u8]) {
         let cost = datagram.len() + OVERHEAD;
         let bytes = self.received_bytes.get() + cost;
-        let kept = (bytes <= self.options.receive_buffer)
-            .then(|| Some((copy(datagram)?, self.budget.take(cost)?)))
-            .flatten();
+        let keep = || {
+            self.received.borrow_mut().try_reserve(1).ok()?;
+            Some((memory::copy(datagram).ok()?, self.budget.take(cost)?))
+        };
+        let kept = (bytes <= self.options.receive_buffer).then(keep).flatten();
         let Some((data, memory)) = kept else {
             self.dropped.set(self.dropped.get() + 1);
             return;
@@ -260,17 +266,6 @@ impl Drop for Room {
 
 impl Shared {
     fn remove_mailbox(&self, mailbox: &Rc<Mailbox>) {
-        self.mailboxes.borrow_mut().retain(|_, mailboxes| {
-            mailboxes.retain(|other| !Rc::ptr_eq(other, mailbox));
-            !mailboxes.is_empty()
-        });
+        self.mailboxes.borrow_mut().remove(mailbox);
     }
-}
-
-/// A copy, unless the heap has no room for it.
-fn copy(bytes: &[u8]) -> Option<Vec<u8>> {
-    let mut copy = Vec::new();
-    copy.try_reserve_exact(bytes.len()).ok()?;
-    copy.extend_from_slice(bytes);
-    Some(copy)
 }

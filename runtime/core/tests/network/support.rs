@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use failing_memory::unharmed;
 use rekernel_core::executor;
 use rekernel_core::net::device::{
     ChecksumOffload, Completion, NetworkDevice, QueueFull, SegmentationOffload,
@@ -375,6 +376,26 @@ impl NetworkDevice for End {
     }
 
     fn transmit(&mut self, frame: &[u8], completion: Completion) -> Result<(), QueueFull> {
+        unharmed(|| self.carry(frame, completion))
+    }
+
+    fn flush(&mut self) {}
+
+    fn poll_event(&mut self, task: &mut Context<'_>) -> Poll<()> {
+        let mut incoming = self.incoming.borrow_mut();
+        incoming.reader = Some(task.waker().clone());
+        self.outgoing.borrow_mut().writer = Some(task.waker().clone());
+        let watcher = task.waker().clone();
+        unharmed(|| self.link.borrow_mut().watchers.push(watcher));
+        match incoming.frames.is_empty() {
+            true => Poll::Pending,
+            false => Poll::Ready(()),
+        }
+    }
+}
+
+impl End {
+    fn carry(&self, frame: &[u8], completion: Completion) -> Result<(), QueueFull> {
         if !self.link_is_up() || self.link.borrow().is_absent {
             return Ok(());
         }
@@ -411,19 +432,6 @@ impl NetworkDevice for End {
             outgoing.push(piece);
         }
         Ok(())
-    }
-
-    fn flush(&mut self) {}
-
-    fn poll_event(&mut self, task: &mut Context<'_>) -> Poll<()> {
-        let mut incoming = self.incoming.borrow_mut();
-        incoming.reader = Some(task.waker().clone());
-        self.outgoing.borrow_mut().writer = Some(task.waker().clone());
-        self.link.borrow_mut().watchers.push(task.waker().clone());
-        match incoming.frames.is_empty() {
-            true => Poll::Pending,
-            false => Poll::Ready(()),
-        }
     }
 }
 
