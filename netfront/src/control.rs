@@ -14,6 +14,7 @@ use core::time::Duration;
 
 use xen_proto::hypervisor::{DomainId, Hypervisor};
 use xen_proto::ring::RingIndex;
+use xen_proto::turns;
 use xen_proto::xenbus::{self, Action, Follower, Frontend, Observation, Phase, State};
 use xen_proto::xenstore::{Store, StoreError, join};
 
@@ -183,9 +184,13 @@ impl<H: Hypervisor> Control<H> {
     /// device was dropped, with everything given back; or when xenstored breaks its protocol: an
     /// existing connection then goes on working.
     pub async fn run(mut self) {
-        while self.run_in_one_domain().await.is_restored() {
-            self.start_over();
-        }
+        let hypervisor = self.hypervisor.clone();
+        let run = async {
+            while self.run_in_one_domain().await.is_restored() {
+                self.start_over();
+            }
+        };
+        turns::with_memory(&hypervisor, run).await;
     }
 
     /// Runs until the guest is restored in another domain: then gives up whatever it is at, so that

@@ -73,6 +73,7 @@ enum Flaw {
     Segmentation,
     Size,
     Checksum,
+    Memory,
 }
 
 impl<H: Hypervisor> ReceiveQueue<H> {
@@ -185,6 +186,12 @@ impl<H: Hypervisor> ReceiveQueue<H> {
             return Ok(false);
         }
         let target = (self.target * 2).min(RING_SLOTS);
+        // All of them may be emptied at a time.
+        let more = target.saturating_sub(self.free.len());
+        if self.free.try_reserve(more).is_err() {
+            self.out_of_pages = true;
+            return Err(ResourceError::OutOfPages);
+        }
         while self.page_count() < target {
             match hypervisor.share_page(peer, Access::ReadWrite) {
                 Ok(page) => self.free.push(page),
@@ -298,8 +305,12 @@ impl Packet {
                 length,
             });
         }
+        let length = usize::from(length);
         if self.flaw.is_none() {
-            page.append(offset, usize::from(length), &mut self.bytes);
+            match self.bytes.try_reserve(length) {
+                Ok(()) => page.append(offset, length, &mut self.bytes),
+                Err(_) => self.flaw = Some(Flaw::Memory),
+            }
         }
         Ok(())
     }
@@ -380,5 +391,6 @@ fn count(flaw: Flaw, counters: &mut Counters) {
         Flaw::Segmentation => drops.segmentation += 1,
         Flaw::Size => drops.size += 1,
         Flaw::Checksum => drops.checksum += 1,
+        Flaw::Memory => drops.memory += 1,
     }
 }

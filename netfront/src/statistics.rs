@@ -24,6 +24,8 @@ pub struct ReceiveDrops {
     pub size: u64,
     /// Said to be several segments of TCP, and not one whole packet of that.
     pub segmentation: u64,
+    /// There was no memory to put the frame in.
+    pub memory: u64,
 }
 
 /// Frames that were given to send and did not reach the network, by reason.
@@ -83,7 +85,7 @@ pub struct Counters {
 
 impl ReceiveDrops {
     fn total(&self) -> u64 {
-        self.checksum + self.error + self.size + self.segmentation
+        self.checksum + self.error + self.size + self.segmentation + self.memory
     }
 }
 

@@ -230,6 +230,11 @@ impl<H: Hypervisor> TransmitQueue<H> {
     /// Grants pages until `count` are free, as far as there are any.
     fn grow(&mut self, count: usize, (hypervisor, peer): (&H, DomainId)) {
         while self.free.len() < count && self.pages.len() < RING_SLOTS {
+            // All of them may be free at a time.
+            let more = self.pages.len() + 1 - self.free.len();
+            if self.free.try_reserve(more).is_err() || self.pages.try_reserve(1).is_err() {
+                return;
+            }
             let Ok(page) = hypervisor.share_page(peer, Access::ReadOnly) else {
                 return;
             };

@@ -33,6 +33,7 @@ use rekernel_core::report::{Entry, Sink};
 use rekernel_core::time::{Instant, sleep_until};
 use spin::Once;
 use xen::{Detected, Hypervisor, Timers};
+use xen_proto::turns;
 
 pub(crate) use self::bring_up::absent_at_start;
 use self::suspend::Resumables;
@@ -107,12 +108,23 @@ impl Guest {
         let vifs = Vifs::new(hypervisor, store.clone(), interfaces, resumables.clone());
         vifs.start_all().await;
         // From here on nobody waits for what is asked.
-        spawn(vifs.follow());
-        spawn(balloon::follow(self.machine, store.clone()));
-        spawn(sysrq::answer(store.clone()));
-        spawn(monitor::answer(store.clone()));
-        spawn(toolstack::obey(self.machine, store, resumables));
+        spawn(with_memory(hypervisor, vifs.follow()));
+        spawn(with_memory(
+            hypervisor,
+            balloon::follow(self.machine, store.clone()),
+        ));
+        spawn(with_memory(hypervisor, sysrq::answer(store.clone())));
+        spawn(with_memory(hypervisor, monitor::answer(store.clone())));
+        spawn(with_memory(
+            hypervisor,
+            toolstack::obey(self.machine, store, resumables),
+        ));
     }
+}
+
+/// See [`turns::with_memory`].
+async fn with_memory(hypervisor: Hypervisor, work: impl Future<Output = ()>) {
+    turns::with_memory(&hypervisor, work).await;
 }
 
 /// A section of the report, with what only the connection to xenstore knows.

@@ -4,6 +4,7 @@
 //! - [`ring`]: request/response rings with event words (network, block, ...).
 //! - [`byte_stream`]: the one-way byte rings of xenstore and the console.
 //! - [`xenstore`]: wire format, bounded parser and asynchronous client.
+//! - [`turns`]: memory for a task before it goes on.
 //! - [`xenbus`]: device states and the frontend's machine for both directions of its life.
 //! - `fake` (feature `fake`): a strict hypervisor, a xenstored and an executor for host tests.
 //! - `vectors` (feature `fake`): layouts and constants printed by Xen's own headers.
@@ -22,6 +23,7 @@ pub mod byte_stream;
 pub mod fake;
 pub mod hypervisor;
 pub mod ring;
+pub mod turns;
 #[cfg(any(test, feature = "fake"))]
 pub mod vectors;
 pub mod xenbus;

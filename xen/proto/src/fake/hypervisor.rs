@@ -5,6 +5,8 @@ use alloc::vec::Vec;
 use core::cell::Cell;
 use core::time::Duration;
 
+use failing_memory::unharmed;
+
 use super::clock::{Clock, FakeSleep};
 use super::event_channel::{EventChannels, FakePort};
 use super::grant_table::{FakeGrantedPage, GrantTable, MapError, MappedPage};
@@ -161,7 +163,7 @@ impl Hypervisor for FakeHypervisor {
         if !self.count_allocation() {
             return Err(ResourceError::OutOfPages);
         }
-        self.inner.grants.grant(peer, access)
+        unharmed(|| self.inner.grants.grant(peer, access))
     }
 
     fn allocate_port(&self, peer: DomainId) -> Result<Self::Port, ResourceError> {
@@ -171,7 +173,9 @@ impl Hypervisor for FakeHypervisor {
                 errno: ENOSPC,
             });
         }
-        Ok(self.inner.channels.allocate_unbound(self.guest(), peer))
+        Ok(unharmed(|| {
+            self.inner.channels.allocate_unbound(self.guest(), peer)
+        }))
     }
 
     fn now(&self) -> Duration {

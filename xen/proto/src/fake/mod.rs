@@ -17,6 +17,10 @@ mod tests;
 mod xenstored;
 
 use alloc::rc::Rc;
+use core::future::{Future, poll_fn};
+use core::pin::pin;
+
+use failing_memory::unharmed;
 
 pub use self::clock::FakeSleep;
 pub use self::event_channel::FakePort;
@@ -60,7 +64,10 @@ impl TestBed {
         let ring = Rc::new(ring);
         let store = Store::starting_at(hypervisor.clone(), ring, port, 0xffff_ff00);
         let server = xenstored.clone();
-        executor.spawn(async move { server.serve().await });
+        executor.spawn(async move {
+            let mut serve = pin!(server.serve());
+            poll_fn(|context| unharmed(|| serve.as_mut().poll(context))).await
+        });
         let client = store.clone();
         executor.spawn(async move { client.run().await });
         Self {

@@ -13,6 +13,7 @@ use super::connection::{Connection, TransactionId, Undo, watch_payload};
 use super::wire::{ABSOLUTE_PATH_MAX, Errno, MessageType, PAYLOAD_MAX, RELATIVE_PATH_MAX};
 use super::{Misbehaviour, Permission, StoreError, StoreStatistics, Transaction, Watch, directory};
 use crate::hypervisor::{DomainId, EventPort, Hypervisor, SharedPage};
+use crate::turns;
 
 /// How long an operation may take unless [`Store::with_timeout`] says otherwise.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -75,7 +76,7 @@ impl<H: Hypervisor> Store<H> {
     /// Drives the connection: moves bytes, completes requests, wakes watches. To be spawned
     /// once. Ends only when xenstored breaks the protocol, with what it did.
     pub async fn run(&self) -> Misbehaviour {
-        poll_fn(|context| {
+        let drive = poll_fn(|context| {
             let shared = &*self.shared;
             let Line { ring, port } = &*shared.line.borrow();
             loop {
@@ -98,8 +99,8 @@ impl<H: Hypervisor> Store<H> {
                     return Poll::Pending;
                 }
             }
-        })
-        .await
+        });
+        turns::with_memory(self.hypervisor(), drive).await
     }
 
     /// Waits until every request is answered and none is half sent, which other tasks may keep from
