@@ -5,10 +5,11 @@
 
 use alloc::string::String;
 use core::fmt;
-use core::time::Duration;
 
 use xen_proto::hypervisor::Hypervisor;
-use xen_proto::xenstore::{Store, StoreError, Watch, join, join_all};
+use xen_proto::xenstore::{Store, StoreError, join_all};
+
+use crate::node::{Node, take_word};
 
 const SHUTDOWN: &str = "control/shutdown";
 
@@ -18,9 +19,6 @@ const FEATURES: [&str; 3] = [
     "control/feature-reboot",
     "control/feature-suspend",
 ];
-
-/// How long to wait after a failed operation before it is tried again.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// What the toolstack wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,8 +58,9 @@ impl fmt::Display for Order {
 
 /// The toolstack's orders, one after the other.
 pub struct Orders<H: Hypervisor> {
-    store: Store<H>,
-    watch: Option<Watch<H>>,
+    node: Node<H>,
+    /// The toolstack knows what this program can do.
+    is_announced: bool,
     /// The last word that meant nothing here.
     unknown: Option<String>,
 }
@@ -70,8 +69,8 @@ impl<H: Hypervisor> Orders<H> {
     /// Orders to come through `store`. Nothing is asked yet.
     pub fn new(store: Store<H>) -> Self {
         Self {
-            store,
-            watch: None,
+            node: Node::new(store, SHUTDOWN),
+            is_announced: false,
             unknown: None,
         }
     }
@@ -83,53 +82,36 @@ impl<H: Hypervisor> Orders<H> {
     /// # Errors
     /// [`StoreError::Broken`] only: whatever else fails is logged and tried again.
     pub async fn next(&mut self) -> Result<Order, StoreError> {
-        loop {
-            match self.step().await {
-                Ok(Some(order)) => return Ok(order),
-                Ok(None) => {}
-                Err(error @ StoreError::Broken(_)) => return Err(error),
-                Err(error) => {
-                    log::warn!("{error}; trying again");
-                    // With a new watch, which fires at once: the event may have been the one that
-                    // was not dealt with.
-                    self.watch = None;
-                    let hypervisor = self.store.hypervisor();
-                    hypervisor.sleep_until(hypervisor.now() + PAUSE).await;
-                }
+        let Self {
+            node,
+            is_announced,
+            unknown,
+        } = self;
+        node.next(None, async |store, _| {
+            if !*is_announced {
+                let announcements = FEATURES.map(|feature| announce(store, feature));
+                let announced = join_all(announcements).await;
+                announced.into_iter().collect::<Result<(), _>>()?;
+                *is_announced = true;
             }
-        }
+            let Some(word) = take_word(store, SHUTDOWN).await? else {
+                return Ok(None);
+            };
+            let order = Order::parse(&word);
+            // One line per word, not one per event.
+            if order.is_none() && unknown.as_ref() != Some(&word) {
+                log::warn!("{SHUTDOWN} is {word:?}, which this program cannot do: ignored");
+                *unknown = Some(word);
+            }
+            Ok(order)
+        })
+        .await
     }
 
     /// The guest was restored in another domain, whose nodes do not say yet what it can do.
     pub fn restored(&mut self) {
-        self.watch = None;
-    }
-
-    /// Sets the watch up if there is none, waits for it, and looks.
-    async fn step(&mut self) -> Result<Option<Order>, StoreError> {
-        let store = &self.store;
-        let watch = match &mut self.watch {
-            Some(watch) => watch,
-            None => {
-                let announcements = FEATURES.map(|feature| announce(store, feature));
-                let (announced, watched) =
-                    join(join_all(announcements), store.watch(SHUTDOWN)).await;
-                announced.into_iter().collect::<Result<(), _>>()?;
-                self.watch.insert(watched?)
-            }
-        };
-        watch.changed().await?;
-        let word = take_word(store).await?;
-        if word.is_empty() {
-            return Ok(None);
-        }
-        let order = Order::parse(&word);
-        // One line per word, not one per event.
-        if order.is_none() && self.unknown.as_ref() != Some(&word) {
-            log::warn!("{SHUTDOWN} is {word:?}, which this program cannot do: ignored");
-            self.unknown = Some(word);
-        }
-        Ok(order)
+        self.is_announced = false;
+        self.node.look_anew();
     }
 }
 
@@ -143,26 +125,6 @@ async fn announce<H: Hypervisor>(store: &Store<H>, feature: &str) -> Result<(), 
         }
         result => result,
     }
-}
-
-/// Reads the node and empties it, in one transaction: a word written in between is not lost, and a
-/// toolstack that gives up waiting knows whether it was too late. Empty if there is nothing to do: at
-/// first, and after our own acknowledgement.
-async fn take_word<H: Hypervisor>(store: &Store<H>) -> Result<String, StoreError> {
-    store
-        .transaction(async |transaction| {
-            let word = match transaction.read(SHUTDOWN).await {
-                Err(error) if error.is_not_found() => return Ok(String::new()),
-                // What is no text is no word.
-                Err(StoreError::NotText { .. }) => String::from("(not text)"),
-                word => word?,
-            };
-            if !word.is_empty() {
-                transaction.write(SHUTDOWN, "").await?;
-            }
-            Ok(word)
-        })
-        .await
 }
 
 #[cfg(test)]

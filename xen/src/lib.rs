@@ -38,6 +38,7 @@ mod hypervisor;
 mod machine;
 #[expect(unsafe_code, reason = "raw memory is what it is about")]
 mod memory;
+pub mod node;
 #[expect(unsafe_code, reason = "hands out raw memory")]
 mod pages;
 pub mod power;

@@ -2,27 +2,26 @@
 //! (`docs/misc/xenstore-paths.pandoc` in Xen's tree). The guest acknowledges by emptying the node.
 
 use alloc::string::String;
-use core::time::Duration;
 
 use xen_proto::hypervisor::Hypervisor;
-use xen_proto::xenstore::{Store, StoreError, Watch};
+use xen_proto::xenstore::{Store, StoreError};
+
+use crate::node::{Node, take_word};
 
 const SYSRQ: &str = "control/sysrq";
 
-/// How long to wait after a failed operation before it is tried again.
-const PAUSE: Duration = Duration::from_secs(1);
-
 /// The keys that are pressed, one after the other.
 pub struct Keys<H: Hypervisor> {
-    store: Store<H>,
-    watch: Option<Watch<H>>,
+    node: Node<H>,
 }
 
 impl<H: Hypervisor> Keys<H> {
     /// Nothing is asked of xenstore yet.
     #[must_use]
     pub fn new(store: Store<H>) -> Self {
-        Self { store, watch: None }
+        Self {
+            node: Node::new(store, SYSRQ),
+        }
     }
 
     /// Waits for the next key and acknowledges it. A toolstack writes one character; whoever else
@@ -31,42 +30,8 @@ impl<H: Hypervisor> Keys<H> {
     /// # Errors
     /// [`StoreError::Broken`] only: whatever else fails is logged and tried again.
     pub async fn next(&mut self) -> Result<String, StoreError> {
-        loop {
-            match self.step().await {
-                Ok(Some(key)) => return Ok(key),
-                Ok(None) => {}
-                Err(error @ StoreError::Broken(_)) => return Err(error),
-                Err(error) => {
-                    log::warn!("{error}; trying again");
-                    // With a new watch, which fires at once.
-                    self.watch = None;
-                    let hypervisor = self.store.hypervisor();
-                    hypervisor.sleep_until(hypervisor.now() + PAUSE).await;
-                }
-            }
-        }
-    }
-
-    async fn step(&mut self) -> Result<Option<String>, StoreError> {
-        let watch = match &mut self.watch {
-            Some(watch) => watch,
-            None => self.watch.insert(self.store.watch(SYSRQ).await?),
-        };
-        watch.changed().await?;
-        self.store
-            .transaction(async |transaction| {
-                let key = match transaction.read(SYSRQ).await {
-                    Err(error) if error.is_not_found() => return Ok(None),
-                    // Nothing that could be a key: emptied all the same.
-                    Err(StoreError::NotText { .. }) => String::from("\u{fffd}"),
-                    key => key?,
-                };
-                if key.is_empty() {
-                    return Ok(None);
-                }
-                transaction.write(SYSRQ, "").await?;
-                Ok(Some(key))
-            })
+        self.node
+            .next(None, async |store, _| take_word(store, SYSRQ).await)
             .await
     }
 }

@@ -6,11 +6,11 @@ use core::ops::Range;
 use core::time::Duration;
 
 use rekernel_core::executor::yield_now;
-use rekernel_core::time::{sleep, timeout};
 use rekernel_heap::PAGE_SIZE;
 use rekernel_heap::balloon::{Balloon, Step, runs, wanted};
-use xen::{Hypervisor, Machine};
-use xen_proto::xenstore::{StoreError, Watch};
+use xen::Machine;
+use xen::node::{Node, Occasion};
+use xen_proto::xenstore::StoreError;
 
 use super::Store;
 use crate::heap::{self, AbsentRam, MEMORY};
@@ -19,9 +19,6 @@ use crate::network;
 const TARGET: &str = "memory/target";
 const MAXIMUM: &str = "memory/static-max";
 const VIDEO: &str = "memory/videoram";
-
-/// How long to wait after a failed operation before it is tried again.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// Tells Xen of RAM that there is no memory for: until then it takes a touch too many for a reason
 /// to end the domain.
@@ -36,10 +33,9 @@ pub(super) fn release(machine: &Machine, absent: &AbsentRam) {
 
 /// Follows the toolstack's target from now on.
 pub(super) async fn follow(machine: &'static Machine, store: Store) {
+    let mut node = Node::new(store, TARGET);
     let mut follower = Follower {
         machine,
-        store,
-        watch: None,
         maximum: None,
         told: None,
         balloon: Balloon::default(),
@@ -48,26 +44,22 @@ pub(super) async fn follow(machine: &'static Machine, store: Store) {
     follower.balloon.aim(heap::information().absent);
     let mut retry = None;
     loop {
-        match follower.step(&mut retry).await {
-            Ok(()) => {}
-            Err(error @ StoreError::Broken(_)) => {
-                log::error!("{TARGET} is not followed any more: {error}");
-                return;
+        let looked = node.next(retry, async |store, occasion| {
+            if occasion == Occasion::Change {
+                follower.read_target(store).await?;
             }
-            Err(error) => {
-                log::warn!("{error}; trying again");
-                // With a new watch, which fires at once.
-                follower.watch = None;
-                sleep(PAUSE).await;
-            }
+            Ok(Some(()))
+        });
+        if let Err(error) = looked.await {
+            log::error!("{TARGET} is not followed any more: {error}");
+            return;
         }
+        retry = follower.inflate().await;
     }
 }
 
 struct Follower {
     machine: &'static Machine,
-    store: Store,
-    watch: Option<Watch<Hypervisor>>,
     /// The maximum at the start, and the emulated graphics card's part of it: the rest is how much RAM
     /// there is. `xl mem-max` changes the node, not the RAM.
     maximum: Option<(String, String)>,
@@ -77,26 +69,8 @@ struct Follower {
 }
 
 impl Follower {
-    /// Waits until the target changes or it is time to try again, and does what can be done.
-    async fn step(&mut self, retry: &mut Option<Duration>) -> Result<(), StoreError> {
-        let watch = match &mut self.watch {
-            Some(watch) => watch,
-            None => self.watch.insert(self.store.watch(TARGET).await?),
-        };
-        let changed = match *retry {
-            None => Some(watch.changed().await),
-            Some(pause) => timeout(pause, watch.changed()).await.ok(),
-        };
-        if let Some(changed) = changed {
-            changed?;
-            self.read_target().await?;
-        }
-        *retry = self.inflate().await;
-        Ok(())
-    }
-
-    async fn read_target(&mut self) -> Result<(), StoreError> {
-        let target = match self.store.read(TARGET).await {
+    async fn read_target(&mut self, store: &Store) -> Result<(), StoreError> {
+        let target = match store.read(TARGET).await {
             // A host without balloon.
             Err(error) if error.is_not_found() => return Ok(()),
             Err(StoreError::NotText { .. }) => String::from("\u{fffd}"),
@@ -105,8 +79,8 @@ impl Follower {
         let (maximum, video) = match &self.maximum {
             Some(maximum) => maximum,
             None => {
-                let maximum = self.store.read(MAXIMUM).await?;
-                let video = match self.store.read(VIDEO).await {
+                let maximum = store.read(MAXIMUM).await?;
+                let video = match store.read(VIDEO).await {
                     Err(error) if error.is_not_found() => String::from("0"),
                     video => video?,
                 };
@@ -168,15 +142,25 @@ fn give_back(machine: &Machine, pages: usize) -> Result<(), String> {
             break;
         };
         left -= run.len() / PAGE_SIZE;
+        let before = machine.reservation();
         // SAFETY: withdrawn from the heap, whose pages are granted to nobody.
-        match unsafe { machine.give_back(&run) } {
-            Ok(taken) if taken == run.len() / PAGE_SIZE => {}
-            Ok(taken) => log::error!(
-                "xen took {taken} of {} pages; the others are lost until the target rises",
-                run.len() / PAGE_SIZE
-            ),
-            Err(errno) => return Err(alloc::format!("xen takes no memory back ({errno})")),
+        let taken = unsafe { machine.give_back(&run) };
+        if taken == Ok(run.len() / PAGE_SIZE) {
+            continue;
         }
+        // Of a run that it refused Xen may have taken some pages: its own count tells.
+        let none = matches!(taken, Err(_) | Ok(0));
+        if none && before.is_ok() && machine.reservation() == before {
+            restore(run.clone(), run.len() / PAGE_SIZE);
+            return Err(match taken {
+                Err(errno) => alloc::format!("xen takes no memory back ({errno})"),
+                Ok(_) => String::from("xen takes no memory back"),
+            });
+        }
+        log::error!(
+            "xen took some of {} pages; the others are lost until the target rises",
+            run.len() / PAGE_SIZE
+        );
     }
     match left < pages {
         true => Ok(()),
@@ -209,7 +193,7 @@ fn take_back(machine: &Machine, pages: usize) -> Result<(), String> {
 fn restore(run: Range<usize>, pages: usize) {
     let mut memory = MEMORY.lock();
     for part in runs(run.start..run.start + pages * PAGE_SIZE) {
-        // SAFETY: part of an absent run, aligned to its length, that Xen has put pages at; RAM is
+        // SAFETY: part of an absent run, aligned to its length, that Xen has pages at; RAM is
         // mapped writable at its physical address.
         unsafe { memory.restore(part) };
     }

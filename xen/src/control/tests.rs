@@ -2,6 +2,7 @@ use alloc::rc::Rc;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::cell::RefCell;
+use core::time::Duration;
 
 use xen_proto::fake::{TaskHandle, TestBed};
 
