@@ -276,7 +276,8 @@ impl<H: Hypervisor> Control<H> {
     async fn look(&mut self, follower: &mut Follower<H>) -> Result<Observation, StoreError> {
         self.found = None;
         if !matches!(self.frontend.phase(), Phase::Absent | Phase::Initialising) {
-            return follower.observe().await;
+            let (seen, ours) = join(follower.observe(), self.nodes.state()).await;
+            return Ok(self.unless_replaced(seen?, ours?));
         }
         let (ours, observed) = join(
             self.read_ours(),
@@ -289,6 +290,20 @@ impl<H: Hypervisor> Control<H> {
             theirs: theirs.transpose()?,
         });
         Ok(seen)
+    }
+
+    /// A device that was taken away and added again between two looks says that it is new, where
+    /// we have written another state: the one we knew is gone, and the next look finds the other.
+    fn unless_replaced(&self, seen: Observation, ours: State) -> Observation {
+        let written = self.shared.borrow().frontend;
+        if ours == State::Initialising && written != State::Initialising {
+            return Observation {
+                present: false,
+                backend: State::Unknown,
+                online: false,
+            };
+        }
+        seen
     }
 
     fn next_action(&mut self, seen: &Observation, follower: &Follower<H>) -> Action {

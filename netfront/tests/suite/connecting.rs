@@ -54,10 +54,10 @@ fn it_connects_with_everything_linux_offers() {
 #[test]
 fn a_new_interface_connects_in_four_round_trips() {
     let lab = Lab::connected();
-    // Who and where; what the backend offers; the rings; that it is connected.
+    // Who and where; what the backend offers; the rings; that it is connected, and the device the same.
     assert_eq!(lab.bed.xenstored.batches(), 4);
     let requests = lab.bed.xenstored.received();
-    assert_eq!(requests.len(), 7 + 11 + 15 + 4, "{requests:?}");
+    assert_eq!(requests.len(), 7 + 11 + 15 + 5, "{requests:?}");
 }
 
 /// The rings are written without a transaction: into a device that was taken away at any moment of

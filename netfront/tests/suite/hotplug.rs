@@ -8,7 +8,7 @@ use xen_proto::fake::{Random, TestBed};
 use xen_proto::hypervisor::DomainId;
 use xen_proto::xenbus::State;
 
-use crate::support::{Lab, MAC, clear_log, errors, start};
+use crate::support::{Lab, MAC, clear_log, errors, log_lines, start};
 
 /// What the guest holds when it has no network device: xenstore's port.
 fn assert_nothing_is_left(bed: &TestBed) {
@@ -177,6 +177,54 @@ fn attaching_and_detaching_without_a_pause() {
     lab.settle();
     assert_nothing_is_left(&lab.bed);
     assert_eq!(errors(), [""; 0]);
+}
+
+#[test]
+fn a_device_that_is_exchanged_between_two_looks_is_another_one() {
+    let mac = "00:16:3e:00:00:99";
+    for connects in [true, false] {
+        let mut lab = Lab::plugged(Options {
+            never_connects: !connects,
+            ..Options::default()
+        });
+        lab.settle();
+        assert_eq!(lab.device.link_is_up(), connects);
+        lab.drain_events();
+        clear_log();
+        lab.backend.remove();
+        lab.backend = FakeBackend::plug(&lab.bed, 0, mac, Options::default());
+        lab.settle();
+        let taken_away = |line: &String| line.contains("the device was taken away");
+        assert_eq!(
+            log_lines().iter().filter(|line| taken_away(line)).count(),
+            1
+        );
+        assert!(lab.poll_event().is_ready());
+        assert!(lab.device.is_present());
+        assert_eq!(lab.device.mac()[5], 0x99);
+        assert_eq!(lab.backend.connections(), 1);
+        lab.assert_working();
+        assert_eq!(errors(), [] as [&str; 0]);
+    }
+}
+
+#[test]
+fn a_senseless_state_is_said_once() {
+    let mut lab = Lab::connected();
+    clear_log();
+    for nonsense in ["four", "four", "99"] {
+        lab.backend.write_backend("state", nonsense);
+        lab.settle();
+        // Something else changes there: looked at again.
+        lab.backend.write_backend("state", nonsense);
+        lab.settle();
+    }
+    let said = |value: &str| {
+        let lines = log_lines();
+        let named = format!("state is {value:?}, which is no state");
+        lines.iter().filter(|line| line.contains(&named)).count()
+    };
+    assert_eq!((said("four"), said("99")), (1, 1), "{:?}", log_lines());
 }
 
 #[test]

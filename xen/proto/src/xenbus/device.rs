@@ -4,6 +4,7 @@ use alloc::string::{String, ToString};
 use core::future::poll_fn;
 use core::task::{Context, Poll};
 
+use super::nonsense::Nonsense;
 use super::{Observation, State};
 use crate::hypervisor::{DomainId, Hypervisor};
 use crate::xenstore::{Errno, Store, StoreError, Transaction, Watch, join};
@@ -15,12 +16,16 @@ const LONGEST_BACKEND_PATH: usize = 1024;
 ///
 /// # Errors
 /// [`StoreError`], except that the node does not exist.
-pub async fn read_state<H: Hypervisor>(store: &Store<H>, path: &str) -> Result<State, StoreError> {
+async fn read_state<H: Hypervisor>(
+    store: &Store<H>,
+    path: &str,
+    nonsense: &Nonsense,
+) -> Result<State, StoreError> {
     let Some(text) = read_if_there(store, path).await? else {
         return Ok(State::Unknown);
     };
     Ok(State::parse(&text).unwrap_or_else(|| {
-        log::warn!("{path} is {text:?}, which is no state");
+        nonsense.warn(format_args!("{path} is {text:?}, which is no state"));
         State::Unknown
     }))
 }
@@ -29,6 +34,10 @@ pub async fn read_state<H: Hypervisor>(store: &Store<H>, path: &str) -> Result<S
 pub struct Device<H: Hypervisor> {
     store: Store<H>,
     path: String,
+    /// Said about our own state.
+    bad_state: Nonsense,
+    /// Said about where the backend is.
+    bad_backend: Nonsense,
 }
 
 impl<H: Hypervisor> Clone for Device<H> {
@@ -36,6 +45,8 @@ impl<H: Hypervisor> Clone for Device<H> {
         Self {
             store: self.store.clone(),
             path: self.path.clone(),
+            bad_state: self.bad_state.clone(),
+            bad_backend: self.bad_backend.clone(),
         }
     }
 }
@@ -46,6 +57,8 @@ impl<H: Hypervisor> Device<H> {
         Self {
             store,
             path: path.to_string(),
+            bad_state: Nonsense::default(),
+            bad_backend: Nonsense::default(),
         }
     }
 
@@ -64,12 +77,13 @@ impl<H: Hypervisor> Device<H> {
         &self.store
     }
 
-    /// Our own state, as written in the store.
+    /// Our own state, as written in the store. A node that is missing or makes no sense is
+    /// [`State::Unknown`].
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`], except that the node does not exist.
     pub async fn state(&self) -> Result<State, StoreError> {
-        read_state(&self.store, &self.node("state")).await
+        read_state(&self.store, &self.node("state"), &self.bad_state).await
     }
 
     /// Writes our state, unless the device was taken away: then it returns false and does not
@@ -138,6 +152,7 @@ impl<H: Hypervisor> Device<H> {
             device: self.clone(),
             frontend: None,
             backend: None,
+            bad_state: Nonsense::default(),
         }
     }
 
@@ -153,11 +168,13 @@ impl<H: Hypervisor> Device<H> {
             return Ok(None);
         };
         let Ok(domain) = text.parse() else {
-            log::warn!("{node} is {text:?}, which is no domain");
+            self.bad_backend
+                .warn(format_args!("{node} is {text:?}, which is no domain"));
             return Ok(None);
         };
         if path.is_empty() || path.len() > LONGEST_BACKEND_PATH || path.contains('\0') {
-            log::warn!("{} is no path", self.node("backend"));
+            let node = self.node("backend");
+            self.bad_backend.warn(format_args!("{node} is no path"));
             return Ok(None);
         }
         Ok(Some(BackendAddress {
@@ -179,6 +196,8 @@ pub struct Follower<H: Hypervisor> {
     /// None before the first observation.
     frontend: Option<Watch<H>>,
     backend: Option<(BackendAddress, Watch<H>)>,
+    /// Said about the backend's state.
+    bad_state: Nonsense,
 }
 
 impl<H: Hypervisor> Follower<H> {
@@ -250,7 +269,8 @@ impl<H: Hypervisor> Follower<H> {
         also: impl AsyncFn(&str) -> T,
     ) -> Result<(Observation, Option<T>), StoreError> {
         let store = &self.device.store;
-        let read = async |path: &str| join(read_backend(store, path), also(path)).await;
+        let bad_state = &self.bad_state;
+        let read = async |path: &str| join(read_backend(store, path, bad_state), also(path)).await;
         // Watched before it is read, so that no change falls between: requests are dealt
         // with in the order in which they are sent.
         let watched = async {
@@ -307,11 +327,12 @@ impl<H: Hypervisor> Follower<H> {
 async fn read_backend<H: Hypervisor>(
     store: &Store<H>,
     path: &str,
+    bad_state: &Nonsense,
 ) -> Result<(State, bool), StoreError> {
     let state_node = alloc::format!("{path}/state");
     let online_node = alloc::format!("{path}/online");
     let (state, online) = join(
-        read_state(store, &state_node),
+        read_state(store, &state_node, bad_state),
         read_if_there(store, &online_node),
     )
     .await;

@@ -7,12 +7,13 @@
 
 mod device;
 mod frontend;
+mod nonsense;
 #[cfg(test)]
 mod tests;
 
 use core::fmt;
 
-pub use self::device::{Device, Follower, read_state};
+pub use self::device::{Device, Follower};
 pub use self::frontend::{Action, Frontend, Observation, Phase};
 
 /// What one end says about itself (`enum xenbus_state`).

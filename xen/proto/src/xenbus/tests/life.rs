@@ -8,7 +8,7 @@ use core::time::Duration;
 
 use crate::fake::{FakeHypervisor, TestBed};
 use crate::hypervisor::DomainId;
-use crate::xenbus::{Action, Device, Frontend, Phase, State, read_state};
+use crate::xenbus::{Action, Device, Frontend, Phase, State};
 use crate::xenstore::{Store, StoreError};
 
 /// Performs the machine's actions, without any rings.
@@ -284,13 +284,13 @@ fn a_missing_state_is_unknown_and_a_broken_store_is_an_error() {
     let store = bed.store.clone();
     let state = bed
         .executor
-        .block_on(async move { read_state(&store, "data/none").await });
+        .block_on(async move { Device::new(store, "device/none").state().await });
     assert_eq!(state, Ok(State::Unknown));
     bed.xenstored.send_watch_event(b"no NUL");
     bed.executor.run_until_stalled();
     let store = bed.store.clone();
     let state = bed
         .executor
-        .block_on(async move { read_state(&store, "data/none").await });
+        .block_on(async move { Device::new(store, "device/none").state().await });
     assert!(matches!(state, Err(StoreError::Broken(_))));
 }
