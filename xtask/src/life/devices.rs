@@ -12,6 +12,10 @@ pub(super) const TESTS: &[Test] = &[
         attach_and_detach,
     ),
     (
+        "a vif is detached whatever its backend says, and another attached",
+        detached_in_each_state,
+    ),
+    (
         "a vif whose backend dies at any moment serves again",
         backend_deaths,
     ),
@@ -131,6 +135,33 @@ fn attach_and_detach(context: &Context) -> Result<()> {
         said >= cycles as usize,
         "vif1 was said to be taken away {said} times in {cycles} cycles"
     );
+    Ok(())
+}
+
+/// A backend that the guest waits for, parts from, or never heard of is to go; what comes next has another
+/// address from the host.
+fn detached_in_each_state(context: &Context) -> Result<()> {
+    let guest = Guest::serving(context, &Wish::new("http", "life-detach", FIRST))?;
+    let states = context.extent.pick("2 6", "1 2 3 4 5 6 7 8");
+    let script = functions(&guest, &address(SECOND))
+        + &format!(
+            "set -- {} {}
+             for state in {states}; do
+               peer=$1; set -- $2 $1
+               xl network-attach $name bridge={BRIDGE} ip=$peer || fail \"attach $state\"
+               serves 20 || fail \"no answer at $peer before state $state\"
+               xenstore-write /local/domain/0/backend/vif/$id/1/state $state
+               xl network-detach $name 1 || fail \"detach in state $state\"
+               for try in $(seq 50); do
+                 xenstore-exists /local/domain/$id/device/vif/1 || break; sleep 0.2
+               done
+               xenstore-exists /local/domain/$id/device/vif/1 && fail \"state $state: nodes are left\"
+               [ ! -e /sys/class/net/vif$id.1 ] || fail \"state $state: vif$id.1 is still there\"
+             done",
+            address(SECOND),
+            address(SECOND + 1),
+        );
+    guest.explain(context.sh(&script, 12 * XL_LIMIT))?;
     Ok(())
 }
 

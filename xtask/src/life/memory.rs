@@ -12,6 +12,10 @@ pub(super) const TESTS: &[Test] = &[
         below_maximum,
     ),
     ("xl mem-set: half and back under load", half_and_back),
+    (
+        "xl mem-set: what the host has stays its own over xl restore",
+        restored,
+    ),
     ("xl mem-set: what cannot be is refused in a line", refusals),
     ("an 8 MiB guest flooded with connections answers", flood),
 ];
@@ -85,6 +89,26 @@ fn half_and_back(context: &Context) -> Result<()> {
         "nothing was transferred meanwhile"
     );
     Ok(())
+}
+
+fn restored(context: &Context) -> Result<()> {
+    let name = "mem-restored";
+    let wish = Wish {
+        memory_mib: 32,
+        ..Wish::new("http", name, 124)
+    };
+    let guest = Guest::serving(context, &wish)?;
+    guest.explain(context.sh(&format!("xl mem-set {name} 24"), XL_LIMIT))?;
+    has_memory(&guest, context, 24)?;
+    let image = format!("/tmp/{name}.image");
+    let script = format!("xl save {name} {image} && xl restore {image} && rm {image}");
+    guest.explain(context.sh(&script, 4 * XL_LIMIT))?;
+    guest.explain(guest.wait_for("rekernel: restored", XL_LIMIT))?;
+    has_memory(&guest, context, 24)?;
+    answers(&guest, context, 124)?;
+    guest.explain(context.sh(&format!("xl mem-set {name} 32"), XL_LIMIT))?;
+    has_memory(&guest, context, 32)?;
+    answers(&guest, context, 124)
 }
 
 fn refusals(context: &Context) -> Result<()> {
