@@ -17,6 +17,16 @@ const FOLDER: &str = "/grub";
 /// What GRUB needs to find the partition, read its configuration and start a guest.
 const MODULES: [&str; 5] = ["part_msdos", "fat", "normal", "configfile", "multiboot2"];
 
+/// GRUB as it is put on a CD.
+pub(super) struct CdBootloader {
+    /// What a BIOS loads.
+    pub(super) bios: Vec<u8>,
+    /// What UEFI firmware starts.
+    pub(super) efi: Vec<u8>,
+    /// The text of [`CONFIGURATION`].
+    pub(super) configuration: String,
+}
+
 /// GRUB as it is put on a disk.
 pub(super) struct Bootloader {
     /// The boot sector: code, without a partition table.
@@ -39,9 +49,7 @@ pub(super) const EFI: &str = "EFI/BOOT/BOOTX64.EFI";
 impl Bootloader {
     /// Makes GRUB with a configuration for this command line.
     pub(super) fn make(command_line: &CommandLine) -> Result<Self> {
-        let packages = ["grub-common", "grub-pc-bin", "grub-efi-amd64-bin"];
-        let why = "GRUB starts the guest from a disk";
-        lab::packages::ensure(&packages, why, &|line| status("Installing", line))?;
+        ensure_grub()?;
         let pc = Path::new(PARTS).join("i386-pc");
         let sector = pc.join("boot.img");
         let boot_sector = fs::read(&sector)
@@ -49,12 +57,33 @@ impl Bootloader {
         let prefix = format!("(,msdos1){FOLDER}");
         Ok(Self {
             boot_sector,
-            core: make_image("i386-pc", &prefix, &["biosdisk"])?,
+            core: make_image("i386-pc", "i386-pc", &prefix, &["biosdisk"])?,
             // Firmware says which partition it started GRUB from.
-            efi: make_image("x86_64-efi", FOLDER, &[])?,
+            efi: make_image("x86_64-efi", "x86_64-efi", FOLDER, &[])?,
             configuration: configuration(command_line),
         })
     }
+}
+
+impl CdBootloader {
+    /// Makes GRUB with a configuration for this command line.
+    pub(super) fn make(command_line: &CommandLine) -> Result<Self> {
+        ensure_grub()?;
+        let modules = ["biosdisk", "iso9660"];
+        Ok(Self {
+            bios: make_image("i386-pc", "i386-pc-eltorito", FOLDER, &modules)?,
+            efi: make_image("x86_64-efi", "x86_64-efi", FOLDER, &[])?,
+            configuration: configuration(command_line),
+        })
+    }
+}
+
+fn ensure_grub() -> Result<()> {
+    let packages = ["grub-common", "grub-pc-bin", "grub-efi-amd64-bin"];
+    let why = "GRUB starts the guest from a disk";
+    Ok(lab::packages::ensure(&packages, why, &|line| {
+        status("Installing", line)
+    })?)
 }
 
 fn configuration(command_line: &CommandLine) -> String {
@@ -63,17 +92,18 @@ fn configuration(command_line: &CommandLine) -> String {
          set timeout=0\n\
          multiboot2 /{GUEST}{}\n\
          boot\n",
-        command_line.0
+        command_line.for_grub()
     )
 }
 
-fn make_image(platform: &str, prefix: &str, modules: &[&str]) -> Result<Vec<u8>> {
+/// `platform` is whose modules are used, `format` what comes out.
+fn make_image(platform: &str, format: &str, prefix: &str, modules: &[&str]) -> Result<Vec<u8>> {
     let folder = tempfile::tempdir().context("no temporary folder can be made")?;
     let image: PathBuf = folder.path().join("image");
     let output = Command::new("grub-mkimage")
         .arg("--directory")
         .arg(Path::new(PARTS).join(platform))
-        .args(["--format", platform, "--prefix", prefix, "--output"])
+        .args(["--format", format, "--prefix", prefix, "--output"])
         .arg(&image)
         .args(MODULES)
         .args(modules)
@@ -81,22 +111,21 @@ fn make_image(platform: &str, prefix: &str, modules: &[&str]) -> Result<Vec<u8>>
         .context("grub-mkimage cannot be started; `apt-get install grub-common` brings it")?;
     if !output.status.success() {
         bail!(
-            "grub-mkimage for {platform} failed: {}",
+            "grub-mkimage for {format} failed: {}",
             String::from_utf8_lossy(&output.stderr).trim()
         );
     }
     fs::read(&image).with_context(|| format!("{} cannot be read", image.display()))
 }
 
-/// Keys for a guest, written as GRUB reads them: each with a space before it.
+/// Keys for a guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct CommandLine(String);
+pub(super) struct CommandLine(Vec<String>);
 
 impl CommandLine {
     /// # Errors
     /// Where a word has characters that GRUB does not hand over as they are.
     pub(super) fn parse(words: &[String]) -> Result<Self> {
-        let mut line = String::new();
         for word in words {
             // GRUB puts quotes around words with spaces and backslashes before these characters.
             let altered = |character: char| {
@@ -109,10 +138,19 @@ impl CommandLine {
                     "--append {word:?} cannot be put on the command line of an image: GRUB changes spaces, quotes, backslashes and control characters"
                 );
             }
-            // In quotes nothing means anything to GRUB.
-            line.push_str(&format!(" '{word}'"));
         }
-        Ok(Self(line))
+        Ok(Self(words.to_vec()))
+    }
+
+    pub(super) fn words(&self) -> &[String] {
+        &self.0
+    }
+
+    /// As GRUB reads it, each word with a space before it.
+    fn for_grub(&self) -> String {
+        // In quotes nothing means anything to GRUB.
+        let words = self.0.iter().map(|word| format!(" '{word}'"));
+        words.collect()
     }
 }
 

@@ -12,7 +12,7 @@ use std::io::{Seek, SeekFrom, Write};
 use anyhow::{Context, Result, bail};
 
 use super::bootloader::{Bootloader, CONFIGURATION, EFI, GUEST};
-use super::fat;
+use super::{fat, identity};
 
 const SECTOR: u64 = 512;
 const MIB: u64 = 1 << 20;
@@ -38,9 +38,7 @@ impl Disk {
             (CONFIGURATION, bootloader.configuration.as_bytes()),
             (GUEST, guest),
         ];
-        let identity = files
-            .iter()
-            .fold(FNV_START, |hash, (_, bytes)| hashed(hash, bytes));
+        let identity = identity::of(&files);
         let content: u64 = files.iter().map(|(_, bytes)| bytes.len() as u64).sum();
         // An eighth more than what is in it, for the file system's own.
         let size = (content + content / 8)
@@ -62,6 +60,20 @@ impl Disk {
     /// A number that differs between disks with different content.
     pub(super) fn identity(&self) -> u32 {
         self.identity
+    }
+
+    /// The MiB from `number` MiB on; what is beyond the end is zero.
+    pub(super) fn mebibyte(&self, number: u64) -> Vec<u8> {
+        let source = match number {
+            0 => &self.start[..],
+            _ => {
+                let start = ((number * MIB - PARTITION_START) as usize).min(self.partition.len());
+                &self.partition[start..]
+            }
+        };
+        let mut bytes = source[..source.len().min(MIB as usize)].to_vec();
+        bytes.resize(MIB as usize, 0);
+        bytes
     }
 
     /// Writes it into an empty file, leaving holes where it is zero.
@@ -123,16 +135,6 @@ fn table_entry(start: u64, size: u64) -> Result<[u8; 16]> {
     Ok(entry)
 }
 
-const FNV_START: u32 = 0x811c_9dc5;
-
-/// FNV-1a, continued: a number for disks that is the same for the same content. Nothing rests on
-/// nobody finding another content with that number.
-fn hashed(hash: u32, bytes: &[u8]) -> u32 {
-    bytes.iter().fold(hash, |hash, &byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,6 +173,14 @@ mod tests {
         let disk = |guest: &[u8]| Disk::new(guest, &bootloader()).unwrap();
         assert_eq!(file(&disk(b"guest")), file(&disk(b"guest")));
         assert_ne!(disk(b"guest").identity(), disk(b"other").identity());
+    }
+
+    #[test]
+    fn read_in_pieces_it_is_the_same() {
+        let disk = Disk::new(b"guest", &bootloader()).unwrap();
+        let pieces: Vec<_> = (0..17).flat_map(|number| disk.mebibyte(number)).collect();
+        assert!(pieces == file(&disk));
+        assert!(disk.mebibyte(17).iter().all(|&byte| byte == 0));
     }
 
     #[test]

@@ -1,15 +1,14 @@
 //! The disk in the formats that hosts take.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::Format;
 use super::disk::Disk;
-use super::vhd;
+use super::{Content, Format, hosts, iso, oci, vhd, xva};
 use crate::progress::status;
 
 /// Installs what the formats need.
@@ -18,23 +17,57 @@ pub(super) fn ensure_tools(formats: &[Format]) -> Result<()> {
         let why = "qemu-img writes the formats qcow2 and vmdk";
         lab::packages::ensure(&["qemu-utils"], why, &|line| status("Installing", line))?;
     }
+    if formats.contains(&Format::Iso) {
+        let why = "xorriso writes CDs";
+        lab::packages::ensure(&["xorriso"], why, &|line| status("Installing", line))?;
+    }
     Ok(())
 }
 
-/// Writes the disk as `path`. It is written in a folder beside it first: what is there is whole.
-pub(super) fn write(disk: &Disk, format: Format, path: &Path) -> Result<()> {
+/// Writes the image as `path`. It is written in a folder beside it first: what is there is whole.
+pub(super) fn write(content: &Content, format: Format, path: &Path) -> Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
     let workshop = tempfile::tempdir_in(folder)
         .with_context(|| format!("no folder can be made in {}", folder.display()))?;
-    make(disk, format, workshop.path())
+    make(content, format, workshop.path())
         .and_then(|made| Ok(fs::rename(made, path)?))
         .with_context(|| format!("{} cannot be written", path.display()))
 }
 
-fn make(disk: &Disk, format: Format, workshop: &Path) -> Result<PathBuf> {
+fn make(content: &Content, format: Format, workshop: &Path) -> Result<PathBuf> {
+    let text = match format {
+        Format::Raw | Format::Qcow2 | Format::Vhd | Format::Vmdk => {
+            return make_disk(content.disk()?, format, workshop);
+        }
+        Format::Iso => return iso::make(content, workshop),
+        Format::Xva => {
+            let disk = content.disk()?;
+            return archive(workshop, |file| xva::write(content, disk, file));
+        }
+        Format::Oci => return archive(workshop, |file| oci::write(content, file)),
+        Format::Xl => hosts::xl(content),
+        Format::Libvirt => hosts::libvirt(content),
+        Format::Terraform => hosts::terraform(content)?,
+    };
+    let file = workshop.join("text");
+    fs::write(&file, text)?;
+    Ok(file)
+}
+
+/// Makes a file that `write` fills.
+fn archive(
+    workshop: &Path,
+    write: impl FnOnce(BufWriter<File>) -> std::io::Result<()>,
+) -> Result<PathBuf> {
+    let path = workshop.join("archive");
+    write(BufWriter::new(File::create(&path)?))?;
+    Ok(path)
+}
+
+fn make_disk(disk: &Disk, format: Format, workshop: &Path) -> Result<PathBuf> {
     // Some formats contain the name of their file.
     let raw = workshop.join("disk");
     let mut file = File::create(&raw)?;
@@ -56,9 +89,9 @@ fn make(disk: &Disk, format: Format, workshop: &Path) -> Result<PathBuf> {
 /// How qemu-img is told to write a format; `None` where it is not needed.
 fn conversion(format: Format) -> Option<&'static [&'static str]> {
     match format {
-        Format::Raw | Format::Vhd => None,
         Format::Qcow2 => Some(&["-O", "qcow2", "-c"]),
         Format::Vmdk => Some(&["-O", "vmdk", "-o", "subformat=streamOptimized"]),
+        _ => None,
     }
 }
 

@@ -2,14 +2,24 @@
 //!
 //! One disk starts everywhere: its boot sector serves BIOSes, its one partition is what UEFI
 //! firmware looks for, and in both cases GRUB starts the guest through its multiboot2 entry. The
-//! other formats hold the same disk. The same input gives the same bytes.
+//! other formats of disks hold the same. A CD has its own GRUB, and an image for container platforms
+//! the guest alone. The same input gives the same bytes.
 
+mod archive;
 mod bootloader;
 mod disk;
 mod fat;
 mod formats;
+mod hosts;
+mod identity;
+mod iso;
+mod oci;
 mod vhd;
+mod xml;
+mod xva;
 
+use std::cell::OnceCell;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -38,6 +48,10 @@ pub struct ImageArguments {
     #[arg(long, value_name = "KEY=VALUE")]
     pub append: Vec<String>,
 
+    /// Memory in MiB of the guests that xva, xl, libvirt and terraform describe
+    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(16..))]
+    pub memory: u32,
+
     /// A guest that is already built, instead of NAME
     #[arg(long, value_name = "FILE", conflicts_with_all = ["name", "package", "manifest_path"])]
     pub elf: Option<PathBuf>,
@@ -58,6 +72,18 @@ pub enum Format {
     Vhd,
     /// VMware's, compressed
     Vmdk,
+    /// A CD, for BIOS; its part for UEFI has not been seen to boot
+    Iso,
+    /// A guest with its disk, for `xe vm-import` on XenServer and XCP-ng
+    Xva,
+    /// A container image with the guest as kernel, for KraftKit and krata
+    Oci,
+    /// A configuration for `xl create`, to be used with raw
+    Xl,
+    /// A domain for libvirt's driver of Xen, to be used with raw
+    Libvirt,
+    /// An example for OpenTofu or Terraform and XCP-ng, to be used with xva
+    Terraform,
 }
 
 impl Format {
@@ -68,7 +94,45 @@ impl Format {
             Self::Qcow2 => "qcow2",
             Self::Vhd => "vhd",
             Self::Vmdk => "vmdk",
+            Self::Iso => "iso",
+            Self::Xva => "xva",
+            Self::Oci => "oci.tar",
+            Self::Xl => "cfg",
+            Self::Libvirt => "xml",
+            Self::Terraform => "tf",
         }
+    }
+}
+
+/// What images are made of.
+struct Content<'a> {
+    /// What the guest is called on its host.
+    name: String,
+    guest: &'a [u8],
+    command_line: &'a CommandLine,
+    memory_mib: u32,
+    disk: OnceCell<Disk>,
+}
+
+impl<'a> Content<'a> {
+    fn new(name: String, guest: &'a [u8], command_line: &'a CommandLine, memory_mib: u32) -> Self {
+        Self {
+            name,
+            guest,
+            command_line,
+            memory_mib,
+            disk: OnceCell::new(),
+        }
+    }
+
+    /// The disk, made once.
+    fn disk(&self) -> Result<&Disk> {
+        if let Some(disk) = self.disk.get() {
+            return Ok(disk);
+        }
+        let bootloader = Bootloader::make(self.command_line)?;
+        let disk = Disk::new(self.guest, &bootloader)?;
+        Ok(self.disk.get_or_init(|| disk))
     }
 }
 
@@ -84,7 +148,14 @@ pub fn command(arguments: &ImageArguments) -> Result<()> {
         None => built(&arguments.build)?,
     };
     let folder = arguments.output.clone().unwrap_or(folder);
-    for path in write_images(&elf, &command_line, &arguments.format, &folder)? {
+    let paths = write_images(
+        &elf,
+        &command_line,
+        arguments.memory,
+        &arguments.format,
+        &folder,
+    )?;
+    for path in paths {
         let bytes = fs::metadata(&path)
             .with_context(|| format!("{} cannot be read", path.display()))?
             .len();
@@ -103,6 +174,7 @@ fn built(arguments: &BuildArguments) -> Result<(PathBuf, PathBuf)> {
 fn write_images(
     elf: &Path,
     command_line: &CommandLine,
+    memory_mib: u32,
     formats: &[Format],
     folder: &Path,
 ) -> Result<Vec<PathBuf>> {
@@ -113,25 +185,32 @@ fn write_images(
             elf.display()
         );
     }
-    let name = elf
-        .file_name()
-        .with_context(|| format!("{} names no file", elf.display()))?;
+    let name = name_of(elf)?;
     fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     formats::ensure_tools(formats)?;
-    let bootloader = Bootloader::make(command_line)?;
-    let disk = Disk::new(&guest, &bootloader)?;
+    let content = Content::new(name, &guest, command_line, memory_mib);
     formats
         .iter()
         .map(|&format| {
-            let mut file = name.to_owned();
-            file.push(".");
-            file.push(format.extension());
-            let path = folder.join(file);
+            let path = folder.join(format!("{}.{}", content.name, format.extension()));
             status("Writing", &path.display().to_string());
-            formats::write(&disk, format, &path)?;
+            formats::write(&content, format, &path)?;
             Ok(path)
         })
         .collect()
+}
+
+/// The name of the file, which becomes the guest's: it ends up in configurations of many kinds.
+fn name_of(elf: &Path) -> Result<String> {
+    let name = elf.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if name.is_empty() || !name.bytes().all(is_plain) {
+        bail!(
+            "{} cannot name a guest: rename the file to letters, digits, `-`, `_` and `.`",
+            elf.display()
+        );
+    }
+    Ok(name.to_owned())
 }
 
 /// Whether GRUB would start it: section 3.1.1 of the Multiboot2 Specification.
@@ -181,13 +260,22 @@ mod tests {
     }
 
     #[test]
+    fn names_that_configurations_would_misread_are_refused() {
+        assert_eq!(name_of(Path::new("target/http")).unwrap(), "http");
+        for name in ["a b", "a\"", "<a>", "${a}", "a\n", "é", ".."] {
+            let error = name_of(Path::new(name)).map(drop);
+            assert!(error.is_err(), "{name}");
+        }
+    }
+
+    #[test]
     fn a_file_that_is_no_guest_leaves_nothing_behind() {
         let folder = tempfile::tempdir().unwrap();
         let elf = folder.path().join("ls");
         fs::write(&elf, b"\x7fELF and more").unwrap();
         let output = folder.path().join("images");
         let line = CommandLine::parse(&[]).unwrap();
-        let error = write_images(&elf, &line, &[Format::Raw], &output).unwrap_err();
+        let error = write_images(&elf, &line, 64, &[Format::Raw], &output).unwrap_err();
         assert!(
             error.to_string().contains("no guest of rekernel"),
             "{error}"

@@ -83,6 +83,13 @@ pub enum Source {
         /// UEFI firmware; QEMU's BIOS if there is none.
         firmware: Option<PathBuf>,
     },
+    /// A CD with a boot loader.
+    Cd {
+        /// The image.
+        image: PathBuf,
+        /// UEFI firmware; QEMU's BIOS if there is none.
+        firmware: Option<PathBuf>,
+    },
 }
 
 /// A guest and the machine it gets.
@@ -181,29 +188,29 @@ impl Configuration {
         if !self.append.is_empty() {
             add("-append", &self.append.join(" "));
         }
-        match &self.source {
-            Source::Kernel(kernel) => {
-                arguments.push("-kernel".into());
-                arguments.push(kernel.into());
-            }
+        let drive = |options: &str, file: &Path| {
+            let mut value = OsString::from(options);
+            value.push(file);
+            [OsString::from("-drive"), value]
+        };
+        let (source, firmware) = match &self.source {
+            Source::Kernel(kernel) => (["-kernel".into(), kernel.into()], &None),
             Source::Disk {
                 image,
                 format,
                 firmware,
             } => {
-                let mut drive = |options: String, file: &Path| {
-                    let mut value = OsString::from(options);
-                    value.push(file);
-                    arguments.extend(["-drive".into(), value]);
-                };
-                drive(format!("if=ide,snapshot=on,format={format},file="), image);
-                if let Some(firmware) = firmware {
-                    drive(
-                        "if=pflash,readonly=on,format=raw,file=".to_owned(),
-                        firmware,
-                    );
-                }
+                let options = format!("if=ide,snapshot=on,format={format},file=");
+                (drive(&options, image), firmware)
             }
+            Source::Cd { image, firmware } => (
+                drive("if=ide,media=cdrom,format=raw,file=", image),
+                firmware,
+            ),
+        };
+        arguments.extend(source);
+        if let Some(firmware) = firmware {
+            arguments.extend(drive("if=pflash,readonly=on,format=raw,file=", firmware));
         }
         arguments.extend(self.extra.iter().map(OsString::from));
         arguments
