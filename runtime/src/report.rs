@@ -4,7 +4,7 @@
 
 use rekernel_core::executor;
 use rekernel_core::net::{self, InterfaceInformation, Stack};
-use rekernel_core::report::{Entry, Sink};
+use rekernel_core::report::{Entry, Field, Sink};
 
 use crate::heap::MEMORY;
 use crate::{buffers, information, machine};
@@ -123,6 +123,13 @@ fn memory(tell: &mut Sink<'_>) {
 }
 
 fn network(tell: &mut Sink<'_>) {
+    for (name, diagnosis) in Stack::current().diagnoses() {
+        let fields: [Field<'_>; 2] = [("verdict", &diagnosis.word()), ("explanation", &diagnosis)];
+        match name {
+            Some(name) => tell(Entry::new(&format_args!("{name} diagnosis"), &fields)),
+            None => tell(Entry::new(&"diagnosis", &fields)),
+        }
+    }
     for interface in net::interfaces() {
         network_interface(&interface, tell);
     }

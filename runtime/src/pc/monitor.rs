@@ -35,7 +35,9 @@ async fn answer(port: Serial) {
             let Some(line) = line.push(byte) else {
                 continue;
             };
-            let text = monitor::answer(&line, report::write).unwrap_or_default();
+            let text = monitor::answer(&line, report::write)
+                .await
+                .unwrap_or_default();
             // A port takes its time: others have theirs in between.
             for piece in text.as_bytes().chunks(512) {
                 port.write(piece);

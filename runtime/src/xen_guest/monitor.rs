@@ -19,7 +19,7 @@ pub(super) async fn answer(store: Store) {
         let report = |section, tell: &mut rekernel_core::report::Sink<'_>| {
             super::report(section, &store, tell);
         };
-        let Some(text) = monitor::answer(&question, report) else {
+        let Some(text) = monitor::answer(&question, report).await else {
             log::debug!("the host asks something without a number: {question:?}");
             continue;
         };

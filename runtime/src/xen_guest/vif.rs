@@ -1,5 +1,7 @@
 //! netfront's device as the network stack wants it.
 
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::task::{Context, Poll};
 
@@ -51,6 +53,15 @@ impl NetworkDevice for Vif {
 
     fn link_is_up(&self) -> bool {
         self.device.link_is_up()
+    }
+
+    fn explain_link(&self) -> Option<String> {
+        self.device.last_problem().or_else(|| {
+            let Statistics {
+                frontend, backend, ..
+            } = self.device.statistics();
+            Some(format!("frontend is {frontend}, backend is {backend}"))
+        })
     }
 
     fn link_epoch(&self) -> u64 {

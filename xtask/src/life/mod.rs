@@ -5,6 +5,7 @@ mod devices;
 mod memory;
 mod operator;
 mod power;
+mod silence;
 mod suspend;
 mod xenstore;
 
@@ -15,6 +16,7 @@ pub(crate) fn tests() -> Vec<Test> {
     [
         power::TESTS,
         operator::TESTS,
+        silence::TESTS,
         devices::TESTS,
         memory::TESTS,
         suspend::TESTS,

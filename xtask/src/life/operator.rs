@@ -107,7 +107,8 @@ fn inspect(context: &Context) -> Result<()> {
     Ok(())
 }
 
-struct InDom0<'a>(&'a Context<'a>);
+/// Runs scripts in the lab's dom0.
+pub(super) struct InDom0<'a>(pub(super) &'a Context<'a>);
 
 impl Shell for InDom0<'_> {
     fn run(&self, script: &str) -> Result<String> {

@@ -4,8 +4,9 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::announcements::Announcements;
+use super::announcements::{Announcements, Claim};
 use super::dhcp::Dhcp;
+use super::diagnosis::{Clash, Ipv4Facts};
 use super::engine::{Engine, MOST_ADDRESSES};
 use super::frame::Flow;
 use super::interface::Interface;
@@ -111,9 +112,24 @@ impl Addressing {
         }
     }
 
-    /// Looks at what a neighbour says about itself.
-    pub(super) fn examine_neighbour(&mut self, name: &str, engine: &Engine, frame: &[u8]) {
-        self.announcements.examine(name, engine, frame);
+    /// Looks at what a neighbour says about itself; returns a clash with one of our addresses.
+    pub(super) fn examine_neighbour(
+        &mut self,
+        name: &str,
+        engine: &Engine,
+        claim: Claim,
+    ) -> Option<Clash> {
+        self.announcements.examine(name, engine, claim)
+    }
+
+    /// How it stands with the IPv4 address.
+    pub(super) fn ipv4_facts(&self) -> Ipv4Facts {
+        match (self.config.ipv4, &self.dhcp) {
+            (Ipv4Config::Off, _) => Ipv4Facts::Off,
+            (Ipv4Config::Static { .. }, _) => Ipv4Facts::Configured,
+            (Ipv4Config::Dhcp, Some(dhcp)) if dhcp.is_answered() => Ipv4Facts::Configured,
+            (Ipv4Config::Dhcp, _) => Ipv4Facts::Asking,
+        }
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {

@@ -9,8 +9,8 @@ use smoltcp::wire::{
 };
 
 use super::build;
+use super::diagnosis::{Clash, Diagnosis};
 use super::engine::Engine;
-use super::link::EthernetText;
 use crate::time::{Duration, Instant};
 
 /// How often an address is announced, and the time in between (RFC 5227, section 1.1). IPv6
@@ -58,38 +58,49 @@ impl Announcements {
         self.at
     }
 
-    /// Looks at what a neighbour says about itself. Whoever else has one of our addresses gets
+    /// Looks at what a neighbour says about itself, and returns a clash. Whoever else has one of our addresses gets
     /// part of our packets, which nobody would guess from what programs see; so it is logged,
     /// once for each address until the link goes down, as anyone on the link can say such things.
-    pub(super) fn examine(&mut self, name: &str, engine: &Engine, frame: &[u8]) {
-        let Some((address, mac)) = claim(frame) else {
-            return;
+    pub(super) fn examine(&mut self, name: &str, engine: &Engine, claim: Claim) -> Option<Clash> {
+        let Claim { address, mac } = claim;
+        if mac == engine.mac() || !engine.has_address(address) {
+            return None;
+        }
+        let clash = Clash {
+            address,
+            own: engine.mac().0,
+            claimant: mac.0,
         };
         // There are no more of our own than an interface can have.
-        if mac == engine.mac() || !engine.has_address(address) || self.disputed.contains(&address) {
-            return;
+        let is_news = !self.disputed.contains(&address);
+        if is_news && self.disputed.try_reserve(1).is_ok() {
+            self.disputed.push(address);
+            log::error!(target: "net", "{name}: {}", Diagnosis::AddressClash(clash));
         }
-        if self.disputed.try_reserve(1).is_err() {
-            return;
-        }
-        self.disputed.push(address);
-        log::error!(
-            target: "net",
-            "{name}: duplicate address: {address} is ours ({}), and {} claims it too; \
-             give one of the two another address",
-            EthernetText(engine.mac().0),
-            EthernetText(mac.0)
-        );
+        Some(clash)
     }
 }
 
-/// Gratuitous ARP for every IPv4 address (RFC 5227, section 3), unsolicited neighbour
+/// What the sender of a frame says about itself: an address it has, and its Ethernet address.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim {
+    pub(super) address: IpAddr,
+    pub(super) mac: EthernetAddress,
+}
+
+/// Gratuitous ARP for every IPv4 address (RFC 5227, section 3), after the question whether somebody has it, which
+/// Linux answers and an announcement it does not; unsolicited neighbour
 /// advertisements for every IPv6 address (RFC 4861, section 7.2.6).
 fn announce(engine: &mut Engine) {
     let mac = engine.mac();
     for index in 0..engine.addresses.len() {
         let frame = match engine.addresses[index].address {
-            IpAddr::V4(address) => build::gratuitous_arp(mac, address),
+            IpAddr::V4(address) => {
+                if let Ok(question) = build::address_probe(mac, address) {
+                    engine.port.send(&question);
+                }
+                build::gratuitous_arp(mac, address)
+            }
             IpAddr::V6(address) => build::unsolicited_advertisement(mac, address),
         };
         // Without memory for this one, the next comes in two seconds.
@@ -99,8 +110,8 @@ fn announce(engine: &mut Engine) {
     }
 }
 
-/// The address that the sender of a frame says it has, and its Ethernet address.
-fn claim(frame: &[u8]) -> Option<(IpAddr, EthernetAddress)> {
+/// What the sender of a frame says about itself.
+pub(super) fn claim(frame: &[u8]) -> Option<Claim> {
     let frame = EthernetFrame::new_checked(frame).ok()?;
     match frame.ethertype() {
         EthernetProtocol::Arp => {
@@ -113,7 +124,10 @@ fn claim(frame: &[u8]) -> Option<(IpAddr, EthernetAddress)> {
             else {
                 return None;
             };
-            Some((source_protocol_addr.into(), source_hardware_addr))
+            Some(Claim {
+                address: source_protocol_addr.into(),
+                mac: source_hardware_addr,
+            })
         }
         EthernetProtocol::Ipv6 => {
             let packet = Ipv6Packet::new_checked(frame.payload()).ok()?;
@@ -125,9 +139,10 @@ fn claim(frame: &[u8]) -> Option<(IpAddr, EthernetAddress)> {
             let message = Icmpv6Packet::new_checked(packet.payload()).ok()?;
             let checksums = Default::default();
             match Icmpv6Repr::parse(&source, &destination, &message, &checksums).ok()? {
-                Icmpv6Repr::Ndisc(NdiscRepr::NeighborAdvert { target_addr, .. }) => {
-                    Some((target_addr.into(), frame.src_addr()))
-                }
+                Icmpv6Repr::Ndisc(NdiscRepr::NeighborAdvert { target_addr, .. }) => Some(Claim {
+                    address: target_addr.into(),
+                    mac: frame.src_addr(),
+                }),
                 _ => None,
             }
         }

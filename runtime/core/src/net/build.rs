@@ -20,12 +20,21 @@ pub(super) fn gratuitous_arp(
     mac: EthernetAddress,
     address: Ipv4Addr,
 ) -> Result<Vec<u8>, OutOfMemory> {
+    arp_request(mac, address, address)
+}
+
+/// An ARP request: who has `target`?
+pub(super) fn arp_request(
+    mac: EthernetAddress,
+    source: Ipv4Addr,
+    target: Ipv4Addr,
+) -> Result<Vec<u8>, OutOfMemory> {
     let arp = ArpRepr::EthernetIpv4 {
         operation: ArpOperation::Request,
         source_hardware_addr: mac,
-        source_protocol_addr: address,
+        source_protocol_addr: source,
         target_hardware_addr: EthernetAddress([0; 6]),
-        target_protocol_addr: address,
+        target_protocol_addr: target,
     };
     let (mut frame, payload) = ethernet(
         mac,
@@ -35,6 +44,15 @@ pub(super) fn gratuitous_arp(
     )?;
     arp.emit(&mut ArpPacket::new_unchecked(&mut frame[payload..]));
     Ok(frame)
+}
+
+/// An ARP request without a source address: whoever has `address` already answers, while nobody
+/// takes us for its owner (RFC 5227, section 2.1.1).
+pub(super) fn address_probe(
+    mac: EthernetAddress,
+    address: Ipv4Addr,
+) -> Result<Vec<u8>, OutOfMemory> {
+    arp_request(mac, Ipv4Addr::UNSPECIFIED, address)
 }
 
 /// A router solicitation (RFC 4861, section 4.1) from our link-local address.

@@ -1,5 +1,6 @@
 //! What the network stack asks of a network interface's driver.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::num::NonZeroU16;
 use core::task::{Context, Poll};
@@ -79,6 +80,11 @@ pub trait NetworkDevice {
 
     /// Whether frames can flow.
     fn link_is_up(&self) -> bool;
+
+    /// Why frames cannot flow, for people, where the driver knows.
+    fn explain_link(&self) -> Option<String> {
+        None
+    }
 
     /// Changes with every interruption of the link: one may be over before anybody looks.
     fn link_epoch(&self) -> u64 {

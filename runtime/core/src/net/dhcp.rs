@@ -1,5 +1,5 @@
-//! The DHCP client of an interface (RFC 2131): smoltcp's, with its lease checked before use and
-//! its silence reported.
+//! The DHCP client of an interface (RFC 2131): smoltcp's, with its lease checked before use. That no server
+//! answers is for [`super::silence`] to say.
 
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
@@ -14,9 +14,6 @@ use super::is_host_ipv4;
 use crate::memory::{self, OutOfMemory};
 use crate::time::{Duration, Instant};
 
-/// After how long to say that no server answers.
-const SILENCE_LIMIT: Duration = Duration::from_secs(10);
-
 /// How long a lease is kept that no server has confirmed since the link came up again.
 const UNCONFIRMED_LIMIT: Duration = Duration::from_secs(60);
 
@@ -28,8 +25,6 @@ pub(super) struct Dhcp {
     sockets: SocketSet<'static>,
     handle: SocketHandle,
     lease: Option<Lease>,
-    /// When to say that no server answers, unless one does before.
-    complain_at: Option<Instant>,
     /// When to drop a lease unless it is confirmed before.
     confirm_by: Option<Instant>,
     poll_at: Option<Instant>,
@@ -59,7 +54,6 @@ impl Dhcp {
             sockets,
             handle,
             lease: None,
-            complain_at: Some(now + SILENCE_LIMIT),
             confirm_by: None,
             poll_at: Some(now),
         }
@@ -76,7 +70,6 @@ impl Dhcp {
     /// backend that restarts.
     pub(super) fn restart(&mut self, now: Instant) {
         self.socket().reset();
-        self.complain_at = Some(now + SILENCE_LIMIT);
         self.confirm_by = self.lease.as_ref().map(|_| now + UNCONFIRMED_LIMIT);
         self.poll_at = Some(now);
     }
@@ -88,13 +81,6 @@ impl Dhcp {
 
     /// Does what is to do now. True when the lease changed.
     pub(super) fn work(&mut self, name: &str, engine: &mut Engine, now: Instant) -> bool {
-        if self.complain_at.is_some_and(|at| at <= now) {
-            self.complain_at = None;
-            log::warn!(
-                target: "net",
-                "{name}: no DHCP server answers; still trying (or set ip= on the command line)"
-            );
-        }
         if self.confirm_by.is_some_and(|at| at <= now) {
             return self.lose(name);
         }
@@ -110,12 +96,17 @@ impl Dhcp {
         changed
     }
 
+    /// Whether a server has answered since the link came up.
+    pub(super) fn is_answered(&self) -> bool {
+        self.lease.is_some() && self.confirm_by.is_none()
+    }
+
     pub(super) fn lease(&self) -> Option<&Lease> {
         self.lease.as_ref()
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let deadlines = [self.poll_at, self.complain_at, self.confirm_by];
+        let deadlines = [self.poll_at, self.confirm_by];
         deadlines.into_iter().flatten().min()
     }
 
@@ -135,7 +126,6 @@ impl Dhcp {
             Some(Event::Deconfigured) if is_unconfirmed => return false,
             Some(Event::Deconfigured) => return self.lose(name),
         };
-        self.complain_at = None;
         self.confirm_by = None;
         log::info!(
             target: "net",

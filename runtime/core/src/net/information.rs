@@ -182,6 +182,8 @@ pub struct Counters {
     pub received_frames: u64,
     /// Bytes of the frames received.
     pub received_bytes: u64,
+    /// Frames received that were addressed to this interface alone.
+    pub received_for_us: u64,
     /// Frames sent.
     pub sent_frames: u64,
     /// Bytes of the frames sent.

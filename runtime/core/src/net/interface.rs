@@ -20,10 +20,12 @@ use super::connection::{ACKNOWLEDGEMENT_DELAY, Connection, Stage};
 use super::datagrams::Datagrams;
 use super::demultiplex::Demultiplexer;
 use super::device::NetworkDevice;
+use super::diagnosis::Diagnosis;
 use super::engine::Engine;
 use super::frame::{Class, Endpoint, Flow, FragmentedPacket};
 use super::link::{Configure, Follower};
 use super::schedule::Schedule;
+use super::silence::Silence;
 use super::stack::Shared;
 use super::time_wait::TimeWait;
 use crate::report::Sink;
@@ -60,6 +62,7 @@ pub(super) struct Interface {
     /// What the first fragments of recent packets said about where the packet goes.
     pub(super) fragmented: RefCell<VecDeque<(FragmentedPacket, Class)>>,
     pub(super) follower: Follower,
+    pub(super) silence: RefCell<Silence>,
     /// Room for the frame that is looked at.
     incoming: RefCell<Vec<u8>>,
 }
@@ -89,6 +92,7 @@ impl Interface {
             datagrams,
             fragmented: RefCell::new(VecDeque::new()),
             follower,
+            silence: RefCell::new(Silence::new(Instant::recent())),
             incoming: RefCell::default(),
         }
     }
@@ -155,6 +159,7 @@ impl Interface {
         engine.maintain(now);
         self.schedule.borrow_mut().expire(now);
         self.addressing.borrow_mut().work(self, engine, now);
+        self.explain_silence(engine, now);
         self.datagrams.send(self, engine, now);
         let holds = self.follower.holds(now);
         if !holds {
@@ -177,6 +182,7 @@ impl Interface {
         let deadlines = [
             self.schedule.borrow().next_deadline(),
             self.addressing.borrow().next_deadline(),
+            self.silence.borrow().next_deadline(),
             self.datagrams.next_deadline(),
             self.follower.next_deadline(),
         ];
@@ -197,10 +203,39 @@ impl Interface {
             count += 1;
             engine.port.counters.received_frames += 1;
             engine.port.counters.received_bytes += frame.len() as u64;
+            let is_for_us = frame.starts_with(&engine.mac().0);
+            engine.port.counters.received_for_us += u64::from(is_for_us);
             self.receive(engine, now, &frame);
         }
         self.incoming.replace(frame);
         count
+    }
+
+    /// Says once, if it is so, why nothing is heard.
+    fn explain_silence(&self, engine: &mut Engine, now: Instant) {
+        let ipv4 = self.addressing.borrow().ipv4_facts();
+        let found = self.silence.borrow_mut().work(engine, now, ipv4);
+        let Some((diagnosis, silent)) = found else {
+            return;
+        };
+        // It was said when it was noticed.
+        if !matches!(diagnosis, Diagnosis::AddressClash(_)) {
+            let seconds = silent.as_secs();
+            log::warn!(target: "net", "{}: silent for {seconds} s: {diagnosis}", self.name);
+        }
+    }
+
+    /// Looks closely whether anything is heard.
+    pub(super) fn look_closely(&self) {
+        let mut engine = self.engine.borrow_mut();
+        self.silence.borrow_mut().look(&mut engine);
+        engine.port.flush();
+    }
+
+    /// What is wrong, as far as is known now.
+    pub(super) fn diagnose(&self) -> Diagnosis {
+        let ipv4 = self.addressing.borrow().ipv4_facts();
+        self.silence.borrow().diagnose(&self.engine.borrow(), ipv4)
     }
 
     /// Takes memory back from connections that are quiet.

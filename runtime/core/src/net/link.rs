@@ -140,6 +140,10 @@ impl Interface {
             log::info!(target: "net", "{}: is back", self.name);
             self.configure_again(engine);
         }
+        // Before anything is sent over the new link.
+        self.silence
+            .borrow_mut()
+            .link_changed(now, engine.port.counters, after != Link::Absent);
         if let Link::Up { .. } = after {
             self.link_came_up(engine, now);
         }

@@ -27,6 +27,7 @@ mod datagrams;
 mod deadlines;
 mod demultiplex;
 mod dhcp;
+mod diagnosis;
 mod dns;
 mod engine;
 mod error;
@@ -43,6 +44,7 @@ mod receive;
 mod routers;
 mod schedule;
 mod sent;
+mod silence;
 mod stack;
 mod tcp;
 mod time_wait;
@@ -51,6 +53,7 @@ mod wakers;
 
 pub use address::{AddressConfig, AddressSource, Ipv4Config, Ipv6Config};
 pub(crate) use address::{is_host_ipv4, is_host_ipv6};
+pub use diagnosis::{Answered, Asked, Clash, Diagnosis, Facts, Ipv4Facts, LinkFacts, diagnose};
 pub use dns::resolve;
 pub use error::{AcceptError, BindError, ConnectError, ResolveError, SendError, TcpError};
 pub use information::{

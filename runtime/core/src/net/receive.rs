@@ -2,6 +2,7 @@
 
 use alloc::rc::Rc;
 
+use super::announcements::{self, Claim};
 use super::build;
 use super::connection::{Connection, Stage};
 use super::engine::{Engine, LONGEST_REASSEMBLED};
@@ -33,9 +34,9 @@ impl Interface {
                 }
             }
             Class::Neighbour => {
-                self.addressing
-                    .borrow_mut()
-                    .examine_neighbour(&self.name, engine, frame);
+                if let Some(claim) = announcements::claim(frame) {
+                    self.examine_neighbour(engine, claim);
+                }
                 engine.receive(now, frame, None);
                 self.schedule.borrow_mut().neighbour_spoke();
                 self.datagrams.neighbour_spoke();
@@ -46,6 +47,19 @@ impl Interface {
                     .receive_advertisement(self, engine, now, frame);
             }
             Class::Other => engine.receive(now, frame, None),
+        }
+    }
+
+    /// Looks at what a neighbour says about itself.
+    fn examine_neighbour(&self, engine: &Engine, claim: Claim) {
+        let mut silence = self.silence.borrow_mut();
+        silence.heard(claim.address);
+        let clash = self
+            .addressing
+            .borrow_mut()
+            .examine_neighbour(&self.name, engine, claim);
+        if let Some(clash) = clash {
+            silence.clashes(clash);
         }
     }
 

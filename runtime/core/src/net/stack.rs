@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::future::poll_fn;
@@ -21,8 +22,8 @@ use super::tcp::{TcpOptions, TcpStream};
 use super::udp::{Mailbox, UdpOptions, UdpSocket};
 use super::wakers::Wakers;
 use super::{
-    AddressConfig, AddressSource, BindError, ConnectError, InterfaceInformation, InterfaceWatch,
-    OpenSockets, ResolveError, ports,
+    AddressConfig, AddressSource, BindError, ConnectError, Diagnosis, InterfaceInformation,
+    InterfaceWatch, OpenSockets, ResolveError, ports,
 };
 use crate::config::Settings;
 use crate::context;
@@ -116,10 +117,7 @@ impl Stack {
     pub fn report_missing_interfaces(&self, settings: &Settings) {
         let interfaces = self.0.interfaces.borrow();
         if interfaces.is_empty() {
-            log::warn!(
-                target: "net",
-                "no network interface: the host gave this guest no network device"
-            );
+            log::warn!(target: "net", "{}", Diagnosis::NoInterface);
         }
         for number in settings.configured_interfaces() {
             let is_there = interfaces.iter().any(|other| other.number == number);
@@ -172,6 +170,28 @@ impl Stack {
     pub fn report_devices(&self, tell: &mut Sink<'_>) {
         for interface in self.0.interfaces.borrow().iter() {
             interface.report_device(tell);
+        }
+    }
+
+    /// Looks closely whether interfaces are heard: asks their gateways. A moment later
+    /// [`diagnoses`](Self::diagnoses) knows more.
+    pub fn look_closely(&self) {
+        for interface in self.0.interfaces.borrow().iter() {
+            interface.look_closely();
+        }
+    }
+
+    /// What is wrong with each interface whose device is there, by its name; or that there is none.
+    pub fn diagnoses(&self) -> Vec<(Option<String>, Diagnosis)> {
+        let interfaces = self.0.interfaces.borrow();
+        let found: Vec<_> = interfaces
+            .iter()
+            .filter(|interface| interface.follower.is_present())
+            .map(|interface| (Some(interface.name.clone()), interface.diagnose()))
+            .collect();
+        match found.is_empty() {
+            true => Vec::from([(None, Diagnosis::NoInterface)]),
+            false => found,
         }
     }
 

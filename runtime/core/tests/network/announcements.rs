@@ -125,7 +125,7 @@ fn a_new_address_is_announced() {
 }
 
 /// An ARP message by which `mac` claims `address`.
-fn claim(raw: &End, operation: ArpOperation, mac: [u8; 6], address: [u8; 4]) -> Vec<u8> {
+pub(crate) fn claim(raw: &End, operation: ArpOperation, mac: [u8; 6], address: [u8; 4]) -> Vec<u8> {
     let arp = ArpRepr::EthernetIpv4 {
         operation,
         source_hardware_addr: EthernetAddress(mac),

@@ -12,6 +12,7 @@ mod loss;
 mod memory;
 mod neighbours;
 mod segmentation;
+mod silence;
 mod support;
 mod tcp;
 mod udp;
