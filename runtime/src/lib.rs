@@ -46,6 +46,7 @@ mod backtrace;
 #[doc(hidden)]
 #[expect(unsafe_code, reason = "maps pages and hands out raw memory")]
 pub mod buffers;
+mod capture;
 pub mod config;
 pub mod console;
 mod counter;

@@ -13,7 +13,7 @@ use rekernel_core::executor;
 use crate::machine::{self, Machine};
 use crate::network::Interfaces;
 use crate::{
-    config, console, crash, heap, information, logger, pc, processor, watchdog, xen_guest,
+    capture, config, console, crash, heap, information, logger, pc, processor, watchdog, xen_guest,
 };
 
 /// What a main function may return.
@@ -107,4 +107,7 @@ async fn start_network(settings: &'static Settings) {
         None => pc::start_network(settings, interfaces),
     }
     interfaces.report_missing();
+    if let Some(port) = settings.capture {
+        capture::serve(port);
+    }
 }

@@ -1,13 +1,20 @@
 //! The guest's command line and network, right and wrong.
 
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
+use cargo_rekernel::package::{Protocol, Service};
+use cargo_rekernel::ports::Forward;
+use cargo_rekernel::progress::status;
 use cargo_rekernel::qemu::{Configuration, Link};
 
 use super::{BOOT_LIMIT, Context, Test};
+use crate::command::free_port;
 use crate::http;
 
 pub(super) const TESTS: &[Test] = &[
@@ -18,6 +25,10 @@ pub(super) const TESTS: &[Test] = &[
     ),
     ("no network device: runs and says so", no_network),
     ("DHCP without answer: says so and keeps trying", silent_dhcp),
+    (
+        "capture=: tcpdump reads what whoever connects gets",
+        capture,
+    ),
 ];
 
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
@@ -72,6 +83,65 @@ fn silent_dhcp(context: &Context) -> Result<()> {
     // Whatever came of it, the record has served.
     let _ = std::fs::remove_file(&record);
     outcome
+}
+
+/// The recording is read by somebody else's program.
+fn capture(context: &Context) -> Result<()> {
+    const PORT: u16 = 5555;
+    let why = "tcpdump reads a recording that a guest has made";
+    lab::packages::ensure(&["tcpdump"], why, &|line| status("Installing", line))?;
+    let recorder = free_port()?;
+    let (mut boot, port) = context.boot_with_port("http", 80, |guest| {
+        guest.append = vec![format!("capture={PORT}")];
+        if let Link::User(forwards) = &mut guest.link {
+            forwards.push(Forward {
+                host_port: recorder,
+                service: Service {
+                    protocol: Protocol::Tcp,
+                    port: PORT,
+                },
+            });
+        }
+    })?;
+    boot.wait_until_ready(BOOT_LIMIT)?;
+    boot.must_have_line_with(&["capture=5555", "gets all frames"])?;
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, recorder))?;
+    stream.set_read_timeout(Some(REQUEST_LIMIT))?;
+    boot.wait_for("records frames", BOOT_LIMIT)?;
+    let page = boot.explain(http::get(port, "/bytes/3000", REQUEST_LIMIT))?;
+    ensure!(page.body.len() == 3000, "GET /bytes/3000 failed");
+    let read = boot.explain(read_recording(&mut stream))?;
+    for words in ["GET /bytes/3000", "10.0.2.15.80: Flags [S]", "HTTP/1.1 200"] {
+        ensure!(
+            read.contains(words),
+            "tcpdump does not see `{words}`: {read}"
+        );
+    }
+    ensure!(
+        !read.contains(&format!(".{PORT}")),
+        "the recording records itself: {read}"
+    );
+    Ok(())
+}
+
+/// What tcpdump prints of a recording, until it has seen the end of an answer.
+fn read_recording(stream: &mut TcpStream) -> Result<String> {
+    let mut recording = tempfile::NamedTempFile::new()?;
+    let mut bytes = [0; 65_536];
+    loop {
+        let count = stream.read(&mut bytes)?;
+        ensure!(count > 0, "the recording ends by itself");
+        recording.write_all(&bytes[..count])?;
+        // A block that is not whole yet is the end for tcpdump, which is an error then.
+        let output = Command::new("tcpdump")
+            .args(["-nnA", "-r"])
+            .arg(recording.path())
+            .output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if output.status.success() && text.contains("HTTP/1.1 200") {
+            return Ok(text);
+        }
+    }
 }
 
 fn still_tries(context: &Context, configuration: &Configuration, record: &Path) -> Result<()> {

@@ -13,6 +13,7 @@
 //! | `net1.ip`, `net1.gw`, `net1.ip6`, `net1.gw6` | | the same for the second interface (on Xen `device/vif/1`); `net0` is the first |
 //! | `dns` | `10.0.2.3,10.0.2.4` | name servers, in the order to ask |
 //! | `log` | `debug` or `info,net=debug` | level, and levels of single log targets |
+//! | `capture` | `5555` | TCP port on which whoever connects gets a recording of all frames, in the format pcapng |
 //! | `watchdog` | `30` | the hypervisor ends the guest when its run loop stands still for so many seconds |
 //! | `virtio_mmio.device` | `512@0xfeb00e00:12` | added by QEMU's microvm |
 //!
@@ -45,6 +46,8 @@ pub struct Settings {
     pub log: LogLevels,
     /// Seconds after which a guest that stands still is ended; `None` for never.
     pub watchdog: Option<u32>,
+    /// TCP port for recordings of frames; `None` for none.
+    pub capture: Option<u16>,
     /// Devices that QEMU's microvm announces.
     pub virtio_mmio_devices: Vec<VirtioMmioDevice>,
     // By key, each once, ascending: a handful of entries, for which a tree would be more code than
@@ -148,6 +151,7 @@ impl Settings {
         match key {
             "dns" => self.dns.extend(address::parse_list(value)?),
             "log" => self.log = LogLevels::parse(value)?,
+            "capture" => self.capture = Some(parse_port(value)?),
             "watchdog" => self.watchdog = Some(parse_watchdog(value)?),
             "virtio_mmio.device" => self.virtio_mmio_devices.push(value.parse()?),
             _ => {
@@ -261,6 +265,13 @@ fn entry<K: Ord, V: Default>(list: &mut Vec<(K, V)>, key: K) -> &mut V {
     &mut list[place].1
 }
 
+fn parse_port(value: &str) -> Result<u16, String> {
+    match value.parse() {
+        Ok(port @ 1..) => Ok(port),
+        _ => Err(format!("not a port from 1 to {}", u16::MAX)),
+    }
+}
+
 /// A number of seconds, a day at most: more is a mistake.
 fn parse_watchdog(value: &str) -> Result<u32, String> {
     const LONGEST: u32 = 24 * 60 * 60;
@@ -283,7 +294,7 @@ fn interface_key(key: &str) -> Option<(usize, &str)> {
 
 fn unknown(application_keys: &[&str]) -> String {
     let mut problem =
-        "unknown key; known are ip, gw, ip6, gw6, net1.ip (and so on), dns, log, watchdog"
+        "unknown key; known are ip, gw, ip6, gw6, net1.ip (and so on), dns, log, watchdog, capture"
             .to_string();
     for key in application_keys {
         problem.push_str(", ");

@@ -202,6 +202,22 @@ fn bytes_that_are_no_text_are_a_complaint() {
 }
 
 #[test]
+fn a_port_for_recordings() {
+    assert_eq!(parse("capture=5555").0.capture, Some(5555));
+    for value in ["0", "65536", "-1", "yes"] {
+        let (settings, complaints) = parse(&format!("capture={value}"));
+        assert_eq!((settings.capture, complaints.len()), (None, 1), "{value}");
+    }
+}
+
+#[test]
+fn log_levels_are_written_as_they_are_read() {
+    for text in ["info", "off", "warn,net=debug,net::tcp=off"] {
+        assert_eq!(LogLevels::parse(text).unwrap().to_string(), text);
+    }
+}
+
+#[test]
 fn log_levels_by_target() {
     let (settings, _) = parse("log=warn,net=debug,net::tcp=off");
     assert_eq!(settings.log.level("main"), LevelFilter::Warn);

@@ -2,6 +2,7 @@
 //! nothing about which socket it is for.
 
 use alloc::boxed::Box;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,6 +11,7 @@ use smoltcp::time::Instant as Moment;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
 
 use super::ConfiguredAddress;
+use super::capture::Tap;
 use super::device::NetworkDevice;
 use super::port::Port;
 use crate::memory::{OutOfMemory, Room};
@@ -45,8 +47,8 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub(super) fn new(device: Box<dyn NetworkDevice>) -> Self {
-        let mut port = Port::new(device);
+    pub(super) fn new(device: Box<dyn NetworkDevice>, number: usize, tap: Rc<Tap>) -> Self {
+        let mut port = Port::new(device, number, tap);
         let smoltcp = Box::new(new_interface(&mut port, Instant::recent()));
         Self {
             port,

@@ -16,6 +16,7 @@ use smoltcp::socket::tcp::State;
 
 use super::InterfaceInformation;
 use super::addressing::Addressing;
+use super::capture::Direction;
 use super::connection::{ACKNOWLEDGEMENT_DELAY, Connection, Stage};
 use super::datagrams::Datagrams;
 use super::demultiplex::Demultiplexer;
@@ -78,7 +79,8 @@ impl Interface {
         let assigned = device.assigned_address();
         let config = configure(assigned);
         let follower = Follower::new(configure, assigned);
-        let engine = Engine::new(device);
+        let tap = stack.upgrade().map(|stack| stack.tap.clone());
+        let engine = Engine::new(device, number, tap.unwrap_or_default());
         let datagrams = Datagrams::new(engine.port.mtu());
         Self {
             name,
@@ -203,6 +205,7 @@ impl Interface {
             count += 1;
             engine.port.counters.received_frames += 1;
             engine.port.counters.received_bytes += frame.len() as u64;
+            engine.port.tap(Direction::Received, &frame);
             let is_for_us = frame.starts_with(&engine.mac().0);
             engine.port.counters.received_for_us += u64::from(is_for_us);
             self.receive(engine, now, &frame);

@@ -21,6 +21,7 @@ mod announcements;
 mod bound;
 mod budget;
 mod build;
+mod capture;
 mod connection;
 mod cut;
 mod datagrams;
@@ -53,6 +54,7 @@ mod wakers;
 
 pub use address::{AddressConfig, AddressSource, Ipv4Config, Ipv6Config};
 pub(crate) use address::{is_host_ipv4, is_host_ipv6};
+pub use capture::{Capture, CaptureError};
 pub use diagnosis::{Answered, Asked, Clash, Diagnosis, Facts, Ipv4Facts, LinkFacts, diagnose};
 pub use dns::resolve;
 pub use error::{AcceptError, BindError, ConnectError, ResolveError, SendError, TcpError};

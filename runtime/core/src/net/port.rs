@@ -7,6 +7,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::num::{NonZeroU16, NonZeroUsize};
@@ -18,6 +19,7 @@ use smoltcp::time::Instant;
 use smoltcp::wire::{ETHERNET_HEADER_LEN, IPV4_HEADER_LEN, IPV6_HEADER_LEN, TCP_HEADER_LEN};
 
 use super::Counters;
+use super::capture::{Direction, Tap};
 use super::cut;
 use super::device::{ChecksumOffload, Completion, NetworkDevice, QueueFull, SegmentationOffload};
 use super::sent::{IpHeader, Sent, Tcp};
@@ -44,6 +46,8 @@ const SHORT_PAYLOAD: usize = 2048;
 /// The device of an interface, as the stack uses it.
 pub(super) struct Port {
     pub(super) device: Box<dyn NetworkDevice>,
+    number: usize,
+    tap: Rc<Tap>,
     offload: ChecksumOffload,
     segmentation: SegmentationOffload,
     mtu: usize,
@@ -82,9 +86,12 @@ pub(super) struct Segment {
 }
 
 impl Port {
-    pub(super) fn new(device: Box<dyn NetworkDevice>) -> Self {
+    /// `number` is that of the interface, whose frames `tap` may want to see.
+    pub(super) fn new(device: Box<dyn NetworkDevice>, number: usize, tap: Rc<Tap>) -> Self {
         let mut port = Self {
             device,
+            number,
+            tap,
             offload: ChecksumOffload::default(),
             segmentation: SegmentationOffload::default(),
             mtu: 0,
@@ -197,7 +204,14 @@ impl Port {
         self.queue(frame, Completion::None);
     }
 
+    /// Shows a frame to who records them.
+    pub(super) fn tap(&self, direction: Direction, frame: &[u8]) {
+        self.tap
+            .note(self.number, self.device.name(), direction, frame);
+    }
+
     fn queue(&mut self, frame: &[u8], completion: Completion) {
+        self.tap(Direction::Sent, frame);
         if self.backlog.is_empty() && self.device.transmit(frame, completion).is_ok() {
             count_sent(&mut self.counters, frame);
             self.must_flush = true;

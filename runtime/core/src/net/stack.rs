@@ -13,6 +13,7 @@ use smoltcp::wire::IpEndpoint;
 
 use super::bound::Bound;
 use super::budget::Budget;
+use super::capture::{Capture, CaptureError, Tap};
 use super::connection::Connection;
 use super::device::NetworkDevice;
 use super::frame::{Endpoint, Flow};
@@ -56,6 +57,7 @@ impl Stack {
             is_cleared: Cell::new(false),
             interface_changes: Cell::new(0),
             interface_watchers: Wakers::default(),
+            tap: Rc::default(),
         }))
     }
 
@@ -227,6 +229,14 @@ impl Stack {
             found.map_or(Poll::Pending, |address| Poll::Ready(Some(address)))
         })
         .await
+    }
+
+    /// Records the frames of all interfaces, to be fetched and sent away over TCP port `own_port`.
+    ///
+    /// # Errors
+    /// [`CaptureError`]: one recording at a time.
+    pub fn capture(&self, own_port: u16) -> Result<Capture, CaptureError> {
+        Capture::start(self.0.tap.clone(), own_port)
     }
 
     /// Listens on `address`: see [`TcpListener::bind_with`].
@@ -415,6 +425,8 @@ pub(super) struct Shared {
     pub(super) interface_changes: Cell<u64>,
     /// Who waits for that.
     pub(super) interface_watchers: Wakers,
+    /// Where all of them record their frames.
+    pub(super) tap: Rc<Tap>,
 }
 
 impl Shared {

@@ -1,6 +1,7 @@
 //! The network stack on the host: stacks joined by wires in memory, in virtual time.
 
 mod announcements;
+mod capture;
 mod cost;
 mod dhcp;
 mod dns;
