@@ -1,4 +1,4 @@
-//! The system's allocator, which refuses where [`state`](crate::state) says so.
+//! The system's allocator, which refuses where [`state`] says so.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
