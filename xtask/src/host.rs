@@ -34,11 +34,14 @@ pub(crate) fn run(summary: &mut Summary) {
 fn lints() -> Result<()> {
     // A guest has no tests of its own, and its runtime cannot be compiled as one.
     let halves = [
-        (host_packages()?, &["--all-targets"][..]),
+        (
+            host_packages()?,
+            &["--all-targets", UNWIND[0], UNWIND[1]][..],
+        ),
         (guest_packages()?, &[]),
     ];
-    for (packages, targets) in halves {
-        let after = [targets, &["--", "-Dwarnings"]].concat();
+    for (packages, options) in halves {
+        let after = [options, &["--", "-Dwarnings"]].concat();
         step(&arguments(&["clippy", "--quiet"], &packages, &after), &[])?;
     }
     Ok(())
@@ -46,9 +49,9 @@ fn lints() -> Result<()> {
 
 fn documentation() -> Result<()> {
     let warnings = [("RUSTDOCFLAGS", "-Dwarnings")];
-    for packages in [host_packages()?, guest_packages()?] {
+    for (packages, options) in [(host_packages()?, &UNWIND[..]), (guest_packages()?, &[])] {
         let before = ["doc", "--no-deps", "--document-private-items", "--quiet"];
-        step(&arguments(&before, &packages, &[]), &warnings)?;
+        step(&arguments(&before, &packages, options), &warnings)?;
     }
     Ok(())
 }
@@ -57,10 +60,13 @@ fn documentation() -> Result<()> {
 /// are programs without an operating system below them.
 fn crate_tests() -> Result<()> {
     step(
-        &arguments(&["test", "--quiet"], &host_packages()?, &[]),
+        &arguments(&["test", "--quiet"], &host_packages()?, &UNWIND),
         &[],
     )
 }
+
+/// What programs for the host are compiled with, everywhere, so that it happens once.
+const UNWIND: [&str; 2] = ["--config", "profile.dev.panic='unwind'"];
 
 /// The crate that brings a panic handler and so cannot be compiled where the standard library
 /// is among the dependencies.
