@@ -72,7 +72,8 @@ impl CdBootloader {
         let modules = ["biosdisk", "iso9660"];
         Ok(Self {
             bios: make_image("i386-pc", "i386-pc-eltorito", FOLDER, &modules)?,
-            efi: make_image("x86_64-efi", "x86_64-efi", FOLDER, &[])?,
+            // Started from the disk in the El Torito entry, it looks for the guest on the CD around it.
+            efi: make_image("x86_64-efi", "x86_64-efi", FOLDER, &["iso9660"])?,
             configuration: configuration(command_line),
         })
     }

@@ -1,4 +1,4 @@
-//! A CD that boots with a BIOS, and has what UEFI firmware looks for (El Torito), written by xorriso.
+//! A CD that boots with a BIOS and with UEFI firmware (El Torito), written by xorriso.
 //!
 //! A BIOS loads GRUB, which reads the guest from the CD's own file system. UEFI firmware takes an image
 //! of a FAT file system for a disk, with GRUB, its configuration and the guest in it once more.

@@ -19,7 +19,7 @@ pub(super) const TESTS: &[Test] = &[
         disk,
     ),
     (
-        "image: iso boots with BIOS; xva, oci and libvirt's domain are read by others",
+        "image: iso boots with BIOS and UEFI; xva, oci and libvirt's domain are read by others",
         others,
     ),
 ];
@@ -95,7 +95,7 @@ fn others(context: &Context) -> Result<()> {
         ("terraform", "tf"),
     ];
     let why = "images are read back with it";
-    let packages = ["skopeo", "libxml2-utils", "libvirt0"];
+    let packages = ["skopeo", "libxml2-utils", "libvirt0", "ovmf"];
     lab::packages::ensure(&packages, why, &|line| status("Installing", line))?;
     let elf = context.guests.guest("http")?.elf;
     let folder = tempfile::tempdir()?;
@@ -119,11 +119,14 @@ fn others(context: &Context) -> Result<()> {
     oci(&first, &elf, &folder.path().join("oci"))?;
     let domain = first.join("http.xml").display().to_string();
     run("xmllint", &["--noout", "--relaxng", SCHEMA, &domain])?;
-    let source = Source::Cd {
-        image: first.join("http.iso"),
-        firmware: None,
-    };
-    serves(context, source, Machine::Pc).context("iso with BIOS")
+    for (firmware, what) in [(None, "BIOS"), (Some(FIRMWARE), "UEFI")] {
+        let source = Source::Cd {
+            image: first.join("http.iso"),
+            firmware: firmware.map(PathBuf::from),
+        };
+        serves(context, source, Machine::Pc).with_context(|| format!("iso with {what}"))?;
+    }
+    Ok(())
 }
 
 /// libvirt's schema of domains, as Debian's package `libvirt0` leaves it.
