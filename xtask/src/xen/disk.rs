@@ -7,10 +7,16 @@ use super::guest::address;
 use super::{BOOT_LIMIT, Context, Guest, Test, XL_LIMIT};
 use crate::command::Cli;
 
-pub(super) const TESTS: &[Test] = &[(
-    "HVM: a disk image boots with BIOS, unplugs the emulated network card, serves",
-    hvm,
-)];
+pub(super) const TESTS: &[Test] = &[
+    (
+        "HVM: a disk image boots with BIOS, unplugs the emulated network card, serves",
+        hvm,
+    ),
+    (
+        "pvgrub: a PVH guest starts GRUB, which boots the disk image",
+        pvgrub,
+    ),
+];
 
 /// QEMU's e1000, as PCI names it.
 const CARD: &str = "8086:100e";
@@ -18,7 +24,7 @@ const CARD: &str = "8086:100e";
 /// The image in dom0.
 const IMAGE: &str = "/guests/http.raw";
 
-/// The last number of the address in the image.
+/// The last number of the address in the image. One guest at a time has it.
 const LAST: u8 = 60;
 
 fn hvm(context: &Context) -> Result<()> {
@@ -47,6 +53,17 @@ fn hvm(context: &Context) -> Result<()> {
         devices.contains("5853:0001") && !devices.contains(CARD),
         "`{monitor}` shows {devices}"
     );
+    answers_and_ends(context, &guest)
+}
+
+fn pvgrub(context: &Context) -> Result<()> {
+    let devices = format!(
+        "type = \"pvh\"\nkernel = \"/usr/lib/grub-xen/grub-i386-xen_pvh.bin\"\n\
+         disk = [ \"format=raw,vdev=xvda,access=rw,backendtype=qdisk,target={IMAGE}\" ]\n\
+         vif = [ \"bridge={}\" ]\n",
+        network::BRIDGE
+    );
+    let guest = serving(context, "http-pvgrub", &devices)?;
     answers_and_ends(context, &guest)
 }
 
@@ -81,8 +98,13 @@ fn answers_and_ends(context: &Context, guest: &Guest) -> Result<()> {
     })
 }
 
-/// Puts a raw image of `http` into dom0, and what dom0 needs for guests that boot from disks.
+/// Puts a raw image of `http` into dom0, and what dom0 needs for guests that boot from disks, unless a
+/// test before did.
 fn put_image(context: &Context) -> Result<()> {
+    let is_there = context.dom0.run(&format!("test -e {IMAGE}"), XL_LIMIT)?;
+    if is_there.success() {
+        return Ok(());
+    }
     let folder = tempfile::tempdir()?;
     let elf = context.guests.guest("http")?.elf.display().to_string();
     let output = folder.path().display().to_string();
