@@ -26,6 +26,8 @@ pub struct Node<H: Hypervisor> {
     store: Store<H>,
     path: &'static str,
     watch: Option<Watch<H>>,
+    /// What failed the last time, and was said.
+    failure: Option<StoreError>,
 }
 
 impl<H: Hypervisor> Node<H> {
@@ -36,6 +38,7 @@ impl<H: Hypervisor> Node<H> {
             store,
             path,
             watch: None,
+            failure: None,
         }
     }
 
@@ -48,23 +51,31 @@ impl<H: Hypervisor> Node<H> {
     /// `look` look; again, until that finds something.
     ///
     /// # Errors
-    /// [`StoreError::Broken`] only: whatever else fails is logged and tried again.
+    /// [`StoreError::Broken`] only: whatever else fails is tried again, and logged once for as long as it
+    /// is the same.
     pub async fn next<T>(
         &mut self,
         limit: Option<Duration>,
         mut look: impl AsyncFnMut(&Store<H>, Occasion) -> Result<Option<T>, StoreError>,
     ) -> Result<T, StoreError> {
         loop {
-            match self.step(limit, &mut look).await {
-                Ok(Some(found)) => return Ok(found),
-                Ok(None) => {}
+            let found = match self.step(limit, &mut look).await {
+                Ok(found) => found,
                 Err(error @ StoreError::Broken(_)) => return Err(error),
                 Err(error) => {
-                    log::warn!("{error}; trying again");
+                    if self.failure.as_ref() != Some(&error) {
+                        log::warn!("{error}; trying again");
+                    }
+                    self.failure = Some(error);
                     self.look_anew();
                     let hypervisor = self.store.hypervisor();
                     hypervisor.sleep_until(hypervisor.now() + PAUSE).await;
+                    continue;
                 }
+            };
+            self.failure = None;
+            if let Some(found) = found {
+                return Ok(found);
             }
         }
     }

@@ -8,10 +8,11 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use xen_proto::hypervisor::Hypervisor;
-use xen_proto::xenstore::{Store, StoreError, Watch};
+use xen_proto::xenstore::{Store, StoreError};
+
+use crate::node::Node;
 
 /// Where a question is written.
 pub const QUESTION: &str = "data/rekernel/question";
@@ -25,13 +26,10 @@ const LONGEST_PIECE: usize = 1024;
 /// Pieces of an answer. More lines are left out: xenstored counts the nodes of each guest.
 const MOST_PIECES: usize = 40;
 
-/// How long to wait after a failed operation before it is tried again.
-const PAUSE: Duration = Duration::from_secs(1);
-
 /// The questions, one after the other.
 pub struct Questions<H: Hypervisor> {
     store: Store<H>,
-    watch: Option<Watch<H>>,
+    node: Node<H>,
     /// Pieces of the last answer.
     pieces: usize,
 }
@@ -41,8 +39,8 @@ impl<H: Hypervisor> Questions<H> {
     #[must_use]
     pub fn new(store: Store<H>) -> Self {
         Self {
+            node: Node::new(store.clone(), QUESTION),
             store,
-            watch: None,
             pieces: 0,
         }
     }
@@ -52,39 +50,8 @@ impl<H: Hypervisor> Questions<H> {
     /// # Errors
     /// [`StoreError::Broken`] only: whatever else fails is logged and tried again.
     pub async fn next(&mut self) -> Result<String, StoreError> {
-        loop {
-            match self.step().await {
-                Ok(Some(question)) => return Ok(question),
-                Ok(None) => {}
-                Err(error @ StoreError::Broken(_)) => return Err(error),
-                Err(error) => {
-                    log::debug!("{error}; trying again");
-                    // With a new watch, which fires at once.
-                    self.watch = None;
-                    let hypervisor = self.store.hypervisor();
-                    hypervisor.sleep_until(hypervisor.now() + PAUSE).await;
-                }
-            }
-        }
-    }
-
-    async fn step(&mut self) -> Result<Option<String>, StoreError> {
-        let watch = match &mut self.watch {
-            Some(watch) => watch,
-            None => self.watch.insert(self.store.watch(QUESTION).await?),
-        };
-        watch.changed().await?;
-        self.store
-            .transaction(async |transaction| {
-                let question = match transaction.read(QUESTION).await {
-                    Err(error) if error.is_not_found() => return Ok(None),
-                    Err(StoreError::NotText { .. }) => String::new(),
-                    question => question?,
-                };
-                // An empty node would be a change once more: none is left.
-                transaction.remove(QUESTION).await?;
-                Ok(Some(question))
-            })
+        self.node
+            .next(None, async |store, _| take(store).await)
             .await
     }
 
@@ -111,6 +78,21 @@ impl<H: Hypervisor> Questions<H> {
         let ending = format!("{number} {}", pieces.len());
         self.store.write(ANSWER, &ending).await
     }
+}
+
+/// Takes the question out of its node, which goes: empty, it would be a change once more.
+async fn take<H: Hypervisor>(store: &Store<H>) -> Result<Option<String>, StoreError> {
+    store
+        .transaction(async |transaction| {
+            let question = match transaction.read(QUESTION).await {
+                Err(error) if error.is_not_found() => return Ok(None),
+                Err(StoreError::NotText { .. }) => String::new(),
+                question => question?,
+            };
+            transaction.remove(QUESTION).await?;
+            Ok(Some(question))
+        })
+        .await
 }
 
 /// The text in pieces of whole lines, each without its last line feed. A line that is longer than a piece may be is cut.
