@@ -81,8 +81,18 @@ impl Cli {
 
     /// Starts a command in another folder.
     pub(crate) fn start_in(folder: &Path, arguments: &[&str]) -> Result<Self> {
+        Self::start_with(folder, arguments, &[])
+    }
+
+    /// Starts a command in another folder, with these variables of its environment.
+    pub(crate) fn start_with(
+        folder: &Path,
+        arguments: &[&str],
+        environment: &[(&str, &Path)],
+    ) -> Result<Self> {
         let mut command = cargo();
         command.arg("rekernel").args(arguments).current_dir(folder);
+        command.envs(environment.iter().copied());
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

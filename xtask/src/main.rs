@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod book;
 mod command;
 mod guests;
 mod host;

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use cargo_rekernel::monitor::dom0::{Domain, Shell};
 use cargo_rekernel::monitor::{self, Report};
 
+use crate::book::chapters;
+use crate::guests::workspace;
 use crate::xen::{BOOT_LIMIT, Context, Guest, Test, Wish, XL_LIMIT};
 
 pub(super) const TESTS: &[Test] = &[
@@ -15,6 +17,7 @@ pub(super) const TESTS: &[Test] = &[
         inspect,
     ),
     ("xl console: what is typed reaches the program", typed),
+    ("book: commands of dom0", book),
     (
         "watchdog: ends a guest that stands still, only that",
         watchdog,
@@ -114,6 +117,23 @@ impl Shell for InDom0<'_> {
     fn run(&self, script: &str) -> Result<String> {
         self.0.sh(script, XL_LIMIT)
     }
+}
+
+/// What the book says to type in dom0, in a folder with what it says to put there.
+fn book(context: &Context) -> Result<()> {
+    Guest::put_files(context, &Wish::new("http", "book", 0))?;
+    let shipped = workspace().join("examples/http/rekernel.cfg");
+    let shipped = std::fs::read_to_string(shipped)?;
+    let text = shipped.replace("\"target/rekernel/http\"", "\"/guests/http\"");
+    context.dom0.write("/book/rekernel.cfg", text.as_bytes())?;
+    let guest = Guest::adopt(context, "http");
+    for chapter in chapters()? {
+        for (place, script) in chapter.for_dom0() {
+            let outcome = context.sh(&format!("set -e; cd /book\n{script}"), 3 * XL_LIMIT);
+            guest.explain(outcome).with_context(|| place.clone())?;
+        }
+    }
+    Ok(())
 }
 
 /// The terminal that `xl console` would open; a flood waits in it and in the ring.

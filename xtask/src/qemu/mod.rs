@@ -27,6 +27,7 @@ use cargo_rekernel::qemu::{Accelerator, Configuration, Link, Qemu};
 
 use boot::Boot;
 
+use crate::book;
 use crate::command::free_port;
 use crate::guests::Guests;
 use crate::measure::Measurements;
@@ -87,6 +88,7 @@ pub(crate) fn run(guests: &Guests, name: &str, summary: &mut Summary, measuremen
             summary.check(Tier::Qemu, test, || body(&context));
         }
     }
+    try_book(name, summary);
     let mut offload = offload::TESTS.to_vec();
     offload.retain(|(test, _)| test.contains(name));
     let obstacle = match offload.is_empty() {
@@ -99,6 +101,30 @@ pub(crate) fn run(guests: &Guests, name: &str, summary: &mut Summary, measuremen
             None => {
                 summary.check(Tier::Qemu, test, || body(&context));
             }
+        }
+    }
+}
+
+/// Runs the commands of the book that are for this machine, a test for each chapter, and tells which are for
+/// none that we have.
+fn try_book(name: &str, summary: &mut Summary) {
+    let chapters = match book::chapters() {
+        Ok(chapters) => chapters,
+        Err(error) => {
+            summary.check(Tier::Qemu, "book: it is read", || Err(error));
+            return;
+        }
+    };
+    for chapter in &chapters {
+        let test = format!("book: {}", chapter.name);
+        if !test.contains(name) {
+            continue;
+        }
+        if chapter.is_for_host() {
+            summary.check(Tier::Qemu, &test, || chapter.run_on_host());
+        }
+        for (block, reason) in chapter.not_run() {
+            summary.skip(Tier::Qemu, &block, reason);
         }
     }
 }

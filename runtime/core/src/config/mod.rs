@@ -292,11 +292,15 @@ fn interface_key(key: &str) -> Option<(usize, &str)> {
     }
 }
 
+/// Keys of every guest that people give; those of the first interface are known with `net1.` and so on in
+/// front, too.
+const KEYS: [&str; 8] = [
+    "ip", "gw", "ip6", "gw6", "dns", "log", "watchdog", "capture",
+];
+
 fn unknown(application_keys: &[&str]) -> String {
-    let mut problem =
-        "unknown key; known are ip, gw, ip6, gw6, net1.ip (and so on), dns, log, watchdog, capture"
-            .to_string();
-    for key in application_keys {
+    let mut problem = "unknown key; known are net1.ip (and so on)".to_string();
+    for key in KEYS.iter().chain(application_keys) {
         problem.push_str(", ");
         problem.push_str(key);
     }

@@ -217,6 +217,33 @@ fn log_levels_are_written_as_they_are_read() {
     }
 }
 
+/// The table of the book has each key that is known, and no other.
+#[test]
+fn the_book_has_every_key() {
+    let book = include_str!("../../../../docs/book/configuration.md");
+    let rows = book.lines().filter_map(|row| row.strip_prefix("| `"));
+    let mut documented: Vec<&str> = rows
+        .flat_map(|row| row.split(" | ").next().unwrap().split(", "))
+        .map(|key| key.trim_matches('`'))
+        .collect();
+    let interface = ["ip", "gw", "ip6", "gw6"].map(|key| format!("net1.{key}"));
+    let mut known: Vec<&str> = KEYS.to_vec();
+    known.extend(interface.iter().map(String::as_str));
+    known.push("virtio_mmio.device");
+    documented.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(documented, known);
+    // Each is a key indeed: its value may be refused, the key not.
+    let refuses = |key: &str| {
+        let (_, complaints) = parse(&format!("{key}=?"));
+        complaints.iter().any(|line| line.contains("unknown key"))
+    };
+    for key in known {
+        assert!(!refuses(key), "{key}");
+    }
+    assert!(refuses("no-such-key"));
+}
+
 #[test]
 fn log_levels_by_target() {
     let (settings, _) = parse("log=warn,net=debug,net::tcp=off");
