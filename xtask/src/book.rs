@@ -14,6 +14,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
+use cargo_rekernel::progress::status;
 
 use crate::command::{BUILD_LIMIT, Cli, free_port};
 use crate::guests::workspace;
@@ -137,6 +138,8 @@ impl Chapter {
 
     /// Runs its blocks for this machine.
     pub(crate) fn run_on_host(&self) -> Result<()> {
+        let why = "the book asks guests with it";
+        lab::packages::ensure(&["curl"], why, &|line| status("Installing", line))?;
         let scratch = tempfile::tempdir()?;
         let port = free_port()?.to_string();
         let mut running: Option<Cli> = None;
