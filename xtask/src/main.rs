@@ -2,7 +2,7 @@
 //!
 //! Four tiers, each a module: [`host`] checks the source and runs the tests of the crates
 //! on this machine; [`qemu`] boots guests under QEMU; [`xen`] boots a real Xen and creates
-//! guests on it; [`life`] does to them what a host's operator does. [`test`] shares the boots out
+//! guests on it; [`life`] does to them what a host's operator does. [`mod@test`] shares the boots out
 //! between two threads. Every check is a function with a name; [`summary`] collects the verdicts and
 //! [`measure`] what was measured on the way.
 
