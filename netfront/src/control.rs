@@ -1,12 +1,13 @@
 //! The control task: connects, follows the backend, connects again.
 
+mod pace;
 mod publish;
+mod reports;
 
 use alloc::format;
 use alloc::rc::{Rc, Weak};
 use alloc::string::{String, ToString};
 use core::cell::RefCell;
-use core::fmt;
 use core::future::{Future, poll_fn};
 use core::pin::{Pin, pin};
 use core::task::Poll;
@@ -18,27 +19,16 @@ use xen_proto::turns;
 use xen_proto::xenbus::{self, Action, Follower, Frontend, Observation, Phase, State};
 use xen_proto::xenstore::{Store, StoreError, join};
 
+pub use self::pace::CONNECT_TIMEOUT;
+use self::pace::{Pace, SHORTEST_RETRY};
 use self::publish::Found;
 
 use crate::connection::{Connection, Memory};
 use crate::settings;
 use crate::shared::Shared;
 
-/// How long a connection may take before it is reported that there is none.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Longest time between two reports that there is still no connection.
-const LONGEST_REPORT_INTERVAL: Duration = Duration::from_secs(600);
-
-/// Shortest and longest time to wait after a failure before the next attempt.
-const SHORTEST_RETRY: Duration = Duration::from_secs(1);
-const LONGEST_RETRY: Duration = Duration::from_secs(60);
-
 /// How long to look back on when deciding whether to give pages back.
 const REST_INTERVAL: Duration = Duration::from_secs(10);
-
-/// A connection that held this long makes up for the failures before it.
-const GOOD_CONNECTION: Duration = Duration::from_secs(30);
 
 /// The half of an interface that deals with xenstore. It must [`run`](Self::run) for the
 /// device to do anything.
@@ -101,21 +91,6 @@ impl<H: Hypervisor> ResumeHandle<H> {
             None => true,
         }
     }
-}
-
-/// When to try again, and when to say that it is taking long.
-struct Pace {
-    /// Not before this.
-    retry_at: Duration,
-    /// How long the next failure delays.
-    delay: Duration,
-    /// When the connection came up, if it is up.
-    up_since: Option<Duration>,
-    /// Since when there is no connection.
-    down_since: Duration,
-    /// When to report that there is none; never for a device that was taken away.
-    report_at: Option<Duration>,
-    report_interval: Duration,
 }
 
 /// Why following ended.
@@ -518,70 +493,6 @@ impl<H: Hypervisor> Control<H> {
         })
         .await
     }
-
-    /// Says, after [`CONNECT_TIMEOUT`] and then ever more rarely, that there is no connection.
-    async fn report_if_late(&mut self, follower: &Follower<H>) -> Result<(), StoreError> {
-        let now = self.hypervisor.now();
-        let due = self.pace.report_at.is_some_and(|due| now >= due);
-        if self.frontend.phase() == Phase::Running || !due {
-            return Ok(());
-        }
-        let (frontend, backend) = {
-            let shared = self.shared.borrow();
-            (shared.frontend, shared.backend)
-        };
-        let reason = self.explain(backend, follower).await?;
-        let waited = (now - self.pace.down_since).as_secs();
-        self.pace.reported(now);
-        self.count_failed_attempt();
-        self.log_problem(format_args!(
-            "no connection for {waited} s: frontend is {frontend}, backend is {backend}: \
-             {reason}; still trying"
-        ));
-        Ok(())
-    }
-
-    /// What a person would want to know about why there is no connection.
-    async fn explain(&self, backend: State, follower: &Follower<H>) -> Result<String, StoreError> {
-        let Some(path) = follower.backend_path() else {
-            return Ok(format!("{} names no backend", self.nodes.path()));
-        };
-        let reason = match (self.frontend.phase(), backend) {
-            (_, State::Unknown) => "it has no state; is its driver loaded?",
-            (Phase::Published, _) => "it has not taken up the rings",
-            (Phase::Closed, State::Connected | State::Closing) => {
-                "it does not let go of the last connection"
-            }
-            (_, State::Closing | State::Closed) => "it closed and has not come back",
-            _ => "it has not finished starting",
-        };
-        let mut text = format!("{path}: {reason}");
-        for name in ["hotplug-status", "hotplug-error"] {
-            let node = format!("{path}/{name}");
-            if let Some(value) = publish::read_if_there(self.nodes.store(), &node).await? {
-                let value: String = value.chars().take(80).collect();
-                text += &format!(", {name} = {value:?}");
-            }
-        }
-        Ok(text)
-    }
-
-    fn count_failed_attempt(&self) {
-        let counters = &mut self.shared.borrow_mut().counters;
-        counters.failed_attempts = counters.failed_attempts.wrapping_add(1);
-    }
-
-    /// Logs a problem; the same one again only for those who debug.
-    fn log_problem(&self, problem: fmt::Arguments<'_>) {
-        let mut shared = self.shared.borrow_mut();
-        let problem = problem.to_string();
-        if shared.last_problem.as_ref() == Some(&problem) {
-            log::debug!("{}: {problem}", shared.name);
-        } else {
-            log::error!("{}: {problem}", shared.name);
-            shared.last_problem = Some(problem);
-        }
-    }
 }
 
 /// Where the backend is, in all that identifies it.
@@ -590,69 +501,4 @@ fn address<H: Hypervisor>(follower: &Follower<H>) -> Option<(String, DomainId)> 
         follower.backend_path()?.to_string(),
         follower.backend_domain()?,
     ))
-}
-
-impl Pace {
-    fn new(now: Duration) -> Self {
-        Self {
-            retry_at: now,
-            delay: SHORTEST_RETRY,
-            up_since: None,
-            down_since: now,
-            report_at: Some(now + CONNECT_TIMEOUT),
-            report_interval: CONNECT_TIMEOUT,
-        }
-    }
-
-    fn connected(&mut self, now: Duration) {
-        self.up_since = Some(now);
-    }
-
-    fn disconnected(&mut self, now: Duration) {
-        if let Some(since) = self.up_since.take()
-            && now.saturating_sub(since) >= GOOD_CONNECTION
-        {
-            self.delay = SHORTEST_RETRY;
-        }
-        self.awaited(now);
-    }
-
-    /// A connection is expected from now on.
-    fn awaited(&mut self, now: Duration) {
-        self.down_since = now;
-        self.report_at = Some(now + CONNECT_TIMEOUT);
-        self.report_interval = CONNECT_TIMEOUT;
-    }
-
-    /// No connection is expected.
-    fn not_awaited(&mut self) {
-        self.report_at = None;
-    }
-
-    fn failed(&mut self, now: Duration) {
-        if let Some(since) = self.up_since
-            && now.saturating_sub(since) >= GOOD_CONNECTION
-        {
-            self.delay = SHORTEST_RETRY;
-        }
-        self.retry_at = now + self.delay;
-        self.delay = (self.delay * 2).min(LONGEST_RETRY);
-    }
-
-    fn reported(&mut self, now: Duration) {
-        self.report_interval = (self.report_interval * 2).min(LONGEST_REPORT_INTERVAL);
-        self.report_at = Some(now + self.report_interval);
-    }
-
-    /// When to wake up without a change.
-    fn deadline(&self, phase: Phase, now: Duration) -> Option<Duration> {
-        match phase {
-            Phase::Running => None,
-            Phase::Closed if self.retry_at > now => {
-                let report_at = self.report_at.unwrap_or(self.retry_at);
-                Some(self.retry_at.min(report_at))
-            }
-            _ => self.report_at,
-        }
-    }
 }
