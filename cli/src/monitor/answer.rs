@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value};
 
+use crate::console::printable;
+
 /// A report of a guest.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
@@ -53,13 +55,11 @@ impl Report {
             let _ = write!(text, "  {}:", entry.subject);
             let before = earlier.and_then(|(report, _)| report.same(entry));
             for (name, value) in &entry.fields {
-                // Of strangers' making, perhaps.
-                let safe = crate::console::printable(value.as_bytes());
                 let quote = match value.is_empty() || value.contains(' ') {
                     true => "\"",
                     false => "",
                 };
-                let _ = write!(text, " {name}={quote}{safe}{quote}");
+                let _ = write!(text, " {name}={quote}{value}{quote}");
                 let then = before.and_then(|before| before.number(name));
                 if let (Some((_, seconds)), Some(then), Ok(now)) =
                     (earlier, then, value.parse::<u64>())
@@ -101,10 +101,15 @@ impl Entry {
     fn parse(line: &str) -> Option<Self> {
         let (heading, fields) = line.split_once(": ")?;
         let (section, subject) = heading.split_once(' ')?;
+        // A guest may be anybody's, and repeat what strangers sent it.
+        let safe = |text: &str| printable(text.as_bytes());
+        let fields = fields_of(fields)?.into_iter();
         Some(Self {
-            section: section.to_owned(),
-            subject: subject.to_owned(),
-            fields: fields_of(fields)?,
+            section: safe(section),
+            subject: safe(subject),
+            fields: fields
+                .map(|(name, value)| (safe(&name), safe(&value)))
+                .collect(),
         })
     }
 
@@ -218,9 +223,11 @@ mod tests {
             after.text(Some((&before, 2.0))),
             "tasks\n  tasks: timers=3 uptime_s=3\n  work: polls=50 (+20/s)\nmemory\n  heap: used_kib=1\n"
         );
-        let report = report(&["network vif0: problem=\"it is \x1b[2J\""]);
-        let text = report.text(None);
-        assert!(text.contains("problem=\"it is \\u{1b}[2J\"\n"), "{text}");
+        let report = report(&["a\x1b b\x1b: c\x1b=\"it is \x1b[2J\""]);
+        assert_eq!(
+            report.text(None),
+            "a\\u{1b}\n  b\\u{1b}: c\\u{1b}=\"it is \\u{1b}[2J\"\n"
+        );
     }
 
     /// What the guest's side writes is what this side reads.

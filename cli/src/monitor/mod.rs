@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use crate::console::printable;
+
 pub use answer::Report;
 
 /// How long an answer may take: the guest may have much to do, and its host, too.
@@ -49,7 +51,7 @@ fn lines(number: u64, text: &str) -> Result<Vec<String>> {
     let mut lines = text.lines();
     let first = lines.next().unwrap_or_default();
     if let Some(problem) = first.strip_prefix(&format!("{number} error: ")) {
-        bail!("the guest refuses: {problem}");
+        bail!("the guest refuses: {}", printable(problem.as_bytes()));
     }
     if first != format!("{number} ok") {
         bail!("the guest's answer begins with {first:?}");
@@ -83,6 +85,12 @@ mod tests {
             lines(7, "7 ok\n7 end: the rest was left out").unwrap(),
             [""; 0]
         );
+    }
+
+    #[test]
+    fn a_refusal_brings_no_escape_sequence_to_the_terminal() {
+        let refusal = lines(7, "7 error: \u{1b}[31m").unwrap_err();
+        assert_eq!(refusal.to_string(), "the guest refuses: \\u{1b}[31m");
     }
 
     #[test]
