@@ -1,4 +1,5 @@
-//! A heap that never frees: the probe lives for seconds.
+//! A heap that takes back only its last block: the probe lives for seconds. The last is what drivers ask for and
+//! give back to see whether there is memory.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ops::Range;
@@ -34,7 +35,7 @@ pub(crate) fn set_up(boot: &BootInfo) -> Range<usize> {
 }
 
 // SAFETY: each allocation gets bytes of its own, aligned as asked, from RAM that pvh-boot mapped
-// and nobody else uses; nothing is ever freed.
+// and nobody else uses; only the last ones are given away again, once they were freed.
 unsafe impl GlobalAlloc for Bump {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let start = self
@@ -50,5 +51,9 @@ unsafe impl GlobalAlloc for Bump {
         ptr::with_exposed_provenance_mut(start)
     }
 
-    unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if block.addr() + layout.size() == self.next.load(Ordering::Relaxed) {
+            self.next.store(block.addr(), Ordering::Relaxed);
+        }
+    }
 }
