@@ -43,11 +43,11 @@ pub(crate) struct Context<'a> {
 /// One test: its name in the table, and what it does.
 pub(crate) type Test = (&'static str, fn(&Context) -> Result<()>);
 
-/// Time for one step of xl: several times what it needs in software emulation.
-pub(crate) const XL_LIMIT: Duration = Duration::from_secs(60);
+/// Time for one step of xl: several times what it needs in software emulation, beside another lab.
+pub(crate) const XL_LIMIT: Duration = Duration::from_secs(120);
 
 /// Time for a guest to boot and serve.
-pub(crate) const BOOT_LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const BOOT_LIMIT: Duration = Duration::from_secs(120);
 
 /// Makes the lab, or finds it ready. Takes a minute or two the first time, so it is called
 /// beside the host tier.
