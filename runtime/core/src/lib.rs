@@ -14,6 +14,7 @@ extern crate std;
 pub mod config;
 mod context;
 mod cpu_local;
+mod deadlines;
 pub mod executor;
 pub mod lifecycle;
 pub mod lines;

@@ -80,6 +80,12 @@ pub(crate) fn with_capacity<T>(length: usize) -> Result<Vec<T>, OutOfMemory> {
     Ok(vector)
 }
 
+/// Finds memory for `count` entries of `list` in all.
+pub(crate) fn reserve<T>(list: &mut Vec<T>, count: usize) -> Result<(), OutOfMemory> {
+    let more = count.saturating_sub(list.len());
+    list.try_reserve(more).map_err(|_| OutOfMemory)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,10 +3,11 @@
 use alloc::vec::Vec;
 use core::task::Waker;
 
-use crate::memory::OutOfMemory;
+use crate::deadlines::Deadlines;
+use crate::memory::{self, OutOfMemory};
 use crate::time::{Duration, Instant};
 
-/// Timers by deadline: a binary heap of slot numbers, in which each slot knows its place.
+/// Timers by deadline: slots, and their numbers in a heap that tells each slot its place.
 ///
 /// A timer is set, moved and cancelled in O(log n) where it lies, and a cancelled one leaves at
 /// once: a program that sets and cancels a time limit for every packet uses memory for the limits
@@ -15,8 +16,8 @@ use crate::time::{Duration, Instant};
 pub(crate) struct Timers {
     slots: Vec<Slot>,
     free: Vec<usize>,
-    /// Slots that wait, the earliest first.
-    heap: Vec<usize>,
+    /// Slots that wait.
+    heap: Deadlines<usize>,
     /// Timers set for a time from now, whose deadline the next reading of the clock decides.
     starting: Vec<TimerId>,
     /// Makes the timers of one instant differ, and keeps them in the order they were set.
@@ -89,10 +90,10 @@ impl Timers {
     /// memory.
     fn add_slot(&mut self) -> Result<usize, OutOfMemory> {
         let slot = self.slots.len();
-        reserve(&mut self.slots, slot + 1)?;
-        reserve(&mut self.free, slot + 1)?;
-        reserve(&mut self.heap, slot + 1)?;
-        reserve(&mut self.starting, slot + 1)?;
+        memory::reserve(&mut self.slots, slot + 1)?;
+        memory::reserve(&mut self.free, slot + 1)?;
+        self.heap.reserve(slot + 1)?;
+        memory::reserve(&mut self.starting, slot + 1)?;
         self.slots.push(Slot {
             number: NOBODY,
             deadline: Deadline::After(Duration::ZERO),
@@ -157,21 +158,14 @@ impl Timers {
 
     /// Whom to wake of those whose deadline is not after `now`, earliest first.
     pub(crate) fn next_due(&mut self, now: Instant) -> Option<Waker> {
-        let &first = self.heap.first()?;
-        if self.slots[first].deadline > Deadline::At(now) {
-            return None;
-        }
+        let (_, &first) = self.heap.first().filter(|(at, _)| *at <= now)?;
         self.leave(first);
         self.slots[first].waker.take()
     }
 
     /// The earliest deadline somebody waits for, of those that are decided.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        let &first = self.heap.first()?;
-        match self.slots[first].deadline {
-            Deadline::At(deadline) => Some(deadline),
-            Deadline::After(_) => None,
-        }
+        self.heap.first().map(|(at, _)| at)
     }
 
     fn find(&self, id: TimerId) -> Option<&Slot> {
@@ -182,77 +176,24 @@ impl Timers {
 
     /// Puts a slot into the heap, if it waits for a moment that is known and is not there.
     fn enter(&mut self, slot: usize) {
-        let timer = &self.slots[slot];
-        let waits = timer.waker.is_some() && matches!(timer.deadline, Deadline::At(_));
-        if !waits || timer.place.is_some() {
-            return;
+        let Self { slots, heap, .. } = self;
+        let timer = &slots[slot];
+        if let Deadline::At(deadline) = timer.deadline
+            && timer.waker.is_some()
+            && timer.place.is_none()
+        {
+            let due = (deadline, timer.number);
+            heap.insert(due, slot, |&slot, place| slots[slot].place = Some(place));
         }
-        self.heap.push(slot);
-        self.up(self.heap.len() - 1, slot);
     }
 
     /// Takes a slot out of the heap, if it is there.
     fn leave(&mut self, slot: usize) {
-        let Some(place) = self.slots[slot].place.take() else {
-            return;
-        };
-        let Some(last) = self.heap.pop() else {
-            return;
-        };
-        if last != slot {
-            // Into the gap, and from there to where it belongs.
-            let place = self.up(place, last);
-            self.down(place, last);
+        let Self { slots, heap, .. } = self;
+        if let Some(place) = slots[slot].place.take() {
+            heap.remove(place, |&slot, place| slots[slot].place = Some(place));
         }
     }
-
-    /// Moves `slot`, which belongs at `place` or above it, up; returns where it ends.
-    fn up(&mut self, mut place: usize, slot: usize) -> usize {
-        while place > 0 {
-            let parent = (place - 1) / 2;
-            let other = self.heap[parent];
-            if self.key(other) <= self.key(slot) {
-                break;
-            }
-            self.put(place, other);
-            place = parent;
-        }
-        self.put(place, slot);
-        place
-    }
-
-    /// Moves `slot`, which belongs at `place` or below it, down.
-    fn down(&mut self, mut place: usize, slot: usize) {
-        loop {
-            let children = 2 * place + 1..(2 * place + 3).min(self.heap.len());
-            let Some(child) = children.min_by_key(|&child| self.key(self.heap[child])) else {
-                break;
-            };
-            let other = self.heap[child];
-            if self.key(slot) <= self.key(other) {
-                break;
-            }
-            self.put(place, other);
-            place = child;
-        }
-        self.put(place, slot);
-    }
-
-    fn put(&mut self, place: usize, slot: usize) {
-        self.heap[place] = slot;
-        self.slots[slot].place = Some(place);
-    }
-
-    fn key(&self, slot: usize) -> (Deadline, u64) {
-        let slot = &self.slots[slot];
-        (slot.deadline, slot.number)
-    }
-}
-
-/// Makes room for `count` entries in all.
-fn reserve<T>(list: &mut Vec<T>, count: usize) -> Result<(), OutOfMemory> {
-    let more = count - list.len();
-    list.try_reserve(more).map_err(|_| OutOfMemory)
 }
 
 #[cfg(test)]

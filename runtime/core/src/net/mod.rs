@@ -25,7 +25,6 @@ mod capture;
 mod connection;
 mod cut;
 mod datagrams;
-mod deadlines;
 mod demultiplex;
 mod dhcp;
 mod diagnosis;

@@ -7,8 +7,8 @@ use core::cell::Cell;
 use core::task::Waker;
 
 use super::connection::Connection;
-use super::deadlines::{Deadlines, Timed};
-use crate::memory::OutOfMemory;
+use crate::deadlines::Deadlines;
+use crate::memory::{self, OutOfMemory};
 use crate::time::{Duration, Instant};
 
 /// The work of an interface.
@@ -20,7 +20,7 @@ pub(super) struct Schedule {
     ready: VecDeque<Rc<Connection>>,
     /// One entry per connection at most. An entry may be earlier than it need be: a deadline that moves back with every packet is left where
     /// it is, found too early when it is reached, and moved then.
-    timers: Deadlines<Connection>,
+    timers: Deadlines<Rc<Connection>>,
     /// Connections that may need a timer, unless their program answers at once.
     postponed: VecDeque<Rc<Connection>>,
     lacking_neighbour: Vec<Rc<Connection>>,
@@ -48,14 +48,9 @@ pub(super) struct Place {
 /// How long a connection is quiet before its send buffer gives its pages back.
 const QUIET: Duration = Duration::from_secs(1);
 
-impl Timed for Connection {
-    fn number(&self) -> u64 {
-        self.number
-    }
-
-    fn place(&self) -> &Cell<Option<usize>> {
-        &self.place.timer
-    }
+/// Tells a connection where it stands among the timers.
+fn stands_at(connection: &Rc<Connection>, place: usize) {
+    connection.place.timer.set(Some(place));
 }
 
 impl Schedule {
@@ -65,9 +60,7 @@ impl Schedule {
             let more = count.saturating_sub(queue.len());
             queue.try_reserve(more).map_err(|_| OutOfMemory)?;
         }
-        let more = count.saturating_sub(self.lacking_neighbour.len());
-        let waiting = self.lacking_neighbour.try_reserve(more);
-        waiting.map_err(|_| OutOfMemory)?;
+        memory::reserve(&mut self.lacking_neighbour, count)?;
         self.timers.reserve(count)
     }
 
@@ -98,12 +91,15 @@ impl Schedule {
         }
         self.clear_deadline(connection);
         connection.place.deadline.set(Some(deadline));
-        self.timers.insert(deadline, connection.clone());
+        let due = (deadline, connection.number);
+        self.timers.insert(due, connection.clone(), stands_at);
     }
 
     fn clear_deadline(&mut self, connection: &Rc<Connection>) {
         connection.place.deadline.set(None);
-        self.timers.remove(connection);
+        if let Some(place) = connection.place.timer.take() {
+            self.timers.remove(place, stands_at);
+        }
     }
 
     /// As [`set_deadline`](Self::set_deadline), once [`settle`](Self::settle) is called for it,
@@ -140,14 +136,17 @@ impl Schedule {
 
     /// Makes ready whatever was to be done by `now`.
     pub(super) fn expire(&mut self, now: Instant) {
-        while let Some(connection) = self.timers.next_due(now) {
-            connection.place.deadline.set(None);
+        while let Some((at, connection)) = self.timers.first()
+            && at <= now
+        {
+            let connection = connection.clone();
+            self.clear_deadline(&connection);
             self.make_ready(&connection);
         }
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let timer = self.timers.next();
+        let timer = self.timers.first().map(|(at, _)| at);
         let look = self.written.front().map(|(at, _)| *at);
         timer.into_iter().chain(look).min()
     }
