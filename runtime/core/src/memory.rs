@@ -4,6 +4,9 @@
 //! Whoever asked for a block of the same size before, and gave it back, knows that there is: a guest
 //! has one processor, its interrupt handlers allocate nothing, so nobody takes the block in between.
 
+use alloc::boxed::Box;
+use alloc::collections::TryReserveError;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -19,8 +22,13 @@ impl fmt::Display for OutOfMemory {
 
 impl core::error::Error for OutOfMemory {}
 
-/// A block that is held until right before something of its size is made. Several are held at a
-/// time for several things.
+impl From<TryReserveError> for OutOfMemory {
+    fn from(_: TryReserveError) -> Self {
+        Self
+    }
+}
+
+/// A block that is held until right before something of its size is made.
 #[must_use = "a block that is given back at once says nothing about the next"]
 pub(crate) struct Room<T>(Vec<T>);
 
@@ -28,14 +36,8 @@ impl<T> Room<T> {
     /// A block for a `Box<T>`.
     pub(crate) fn boxed() -> Result<Self, OutOfMemory> {
         let mut block = Vec::new();
-        block.try_reserve_exact(1).map_err(|_| OutOfMemory)?;
+        block.try_reserve_exact(1)?;
         Ok(Self(block))
-    }
-
-    /// A block for a box of `value`, whose type has no name.
-    pub(crate) fn boxing(value: &T) -> Result<Self, OutOfMemory> {
-        let _ = value;
-        Self::boxed()
     }
 
     /// Gives the block back: the next allocation is to be what it was held for.
@@ -59,6 +61,18 @@ pub(crate) struct Counted<T> {
     value: T,
 }
 
+/// `value` in a box.
+pub(crate) fn boxed<T>(value: T) -> Result<Box<T>, OutOfMemory> {
+    Room::<T>::boxed()?.release();
+    Ok(Box::new(value))
+}
+
+/// `value`, to be shared.
+pub(crate) fn shared<T>(value: T) -> Result<Rc<T>, OutOfMemory> {
+    Room::<Counted<T>>::counted()?.release();
+    Ok(Rc::new(value))
+}
+
 /// A copy of `bytes`.
 pub(crate) fn copy(bytes: &[u8]) -> Result<Vec<u8>, OutOfMemory> {
     let mut copy = with_capacity(bytes.len())?;
@@ -76,14 +90,13 @@ pub(crate) fn zeroed(length: usize) -> Result<Vec<u8>, OutOfMemory> {
 /// An empty vector with room for exactly `length` values.
 pub(crate) fn with_capacity<T>(length: usize) -> Result<Vec<T>, OutOfMemory> {
     let mut vector = Vec::new();
-    vector.try_reserve_exact(length).map_err(|_| OutOfMemory)?;
+    vector.try_reserve_exact(length)?;
     Ok(vector)
 }
 
 /// Finds memory for `count` entries of `list` in all.
 pub(crate) fn reserve<T>(list: &mut Vec<T>, count: usize) -> Result<(), OutOfMemory> {
-    let more = count.saturating_sub(list.len());
-    list.try_reserve(more).map_err(|_| OutOfMemory)
+    Ok(list.try_reserve(count.saturating_sub(list.len()))?)
 }
 
 #[cfg(test)]

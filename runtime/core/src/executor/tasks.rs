@@ -16,7 +16,7 @@ use core::task::{Context, Poll, Waker};
 use spin::mutex::SpinMutex;
 
 use crate::cpu_local;
-use crate::memory::{Counted, OutOfMemory, Room};
+use crate::memory::{self, Counted, OutOfMemory, Room};
 
 /// All tasks of one executor.
 pub(crate) struct Tasks {
@@ -38,23 +38,17 @@ impl Tasks {
     where
         F: Future + 'static,
     {
-        let room = Room::<Counted<RefCell<Outcome<F::Output>>>>::counted()?;
-        room.release();
-        let outcome = Rc::new(RefCell::new(Outcome::new()));
+        let outcome = memory::shared(RefCell::new(Outcome::new()))?;
         let reported = outcome.clone();
-        let task = async move {
+        let task = memory::boxed(async move {
             let output = future.await;
             Outcome::complete(&reported, Ok(output));
-        };
-        let future_room = Room::boxing(&task)?;
-        let wake_room = Room::<Counted<TaskWake>>::counted()?;
+        })?;
         let mut slots = self.slots.borrow_mut();
         slots.reserve()?;
         self.ready.reserve()?;
-        future_room.release();
-        let task = Box::pin(task);
-        wake_room.release();
-        let id = slots.insert(task, &self.ready);
+        Room::<Counted<TaskWake>>::counted()?.release();
+        let id = slots.insert(Box::into_pin(task), &self.ready);
         Ok(JoinHandle { outcome, id })
     }
 
@@ -173,13 +167,13 @@ impl Slots {
         if !self.free.is_empty() {
             return Ok(());
         }
-        self.slots.try_reserve(1).map_err(|_| OutOfMemory)?;
+        self.slots.try_reserve(1)?;
         // Each of the slots may be free at a time.
         let count = self.slots.len() + 1;
-        self.free.try_reserve(count).map_err(|_| OutOfMemory)
+        Ok(self.free.try_reserve(count)?)
     }
 
-    /// For a task that memory was [reserved](Self::reserve) for.
+    /// For a task that memory was [reserved](Self::reserve) for, and for its [`TaskWake`].
     fn insert(&mut self, future: TaskFuture, ready: &Arc<ReadyQueue>) -> TaskId {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
@@ -270,7 +264,7 @@ impl ReadyQueue {
     fn reserve(&self) -> Result<(), OutOfMemory> {
         let mut tasks = self.tasks.lock();
         let more = self.wakes.load(Ordering::Relaxed) + 1 - tasks.len();
-        tasks.try_reserve(more).map_err(|_| OutOfMemory)
+        Ok(tasks.try_reserve(more)?)
     }
 
     fn push(&self, task: Arc<TaskWake>) {

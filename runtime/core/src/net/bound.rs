@@ -3,7 +3,7 @@
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 
-use crate::memory::OutOfMemory;
+use crate::memory::{self, OutOfMemory};
 
 /// Sockets in ascending order of their ports, those of one port in the order in which they came. The ports are
 /// the program's, not the peers', so there are few.
@@ -16,15 +16,13 @@ impl<T> Default for Bound<T> {
 }
 
 impl<T> Bound<T> {
-    /// Finds memory for one more.
-    pub(super) fn reserve(&mut self) -> Result<(), OutOfMemory> {
-        self.0.try_reserve(1).map_err(|_| OutOfMemory)
-    }
-
-    /// Adds one that memory was [reserved](Self::reserve) for.
-    pub(super) fn insert(&mut self, port: u16, socket: Rc<T>) {
+    /// Adds one, if there is memory for it.
+    pub(super) fn add(&mut self, port: u16, socket: T) -> Result<Rc<T>, OutOfMemory> {
+        self.0.try_reserve(1)?;
+        let socket = memory::shared(socket)?;
         let place = self.0.partition_point(|(other, _)| *other <= port);
-        self.0.insert(place, (port, socket));
+        self.0.insert(place, (port, socket.clone()));
+        Ok(socket)
     }
 
     pub(super) fn remove(&mut self, socket: &Rc<T>) {
@@ -51,11 +49,10 @@ mod tests {
     #[test]
     fn a_port_has_its_own_sockets_only() {
         let mut bound = Bound::default();
-        let sockets: Vec<Rc<u32>> = (0..6).map(Rc::new).collect();
-        for (socket, port) in sockets.iter().zip([7, 9, 7, 3, 9, 7]) {
-            bound.reserve().unwrap();
-            bound.insert(port, socket.clone());
-        }
+        let ports = (0..6).zip([7, 9, 7, 3, 9, 7]);
+        let sockets: Vec<Rc<u32>> = ports
+            .map(|(socket, port)| bound.add(port, socket).unwrap())
+            .collect();
         let at = |bound: &Bound<u32>, port| -> Vec<u32> {
             bound.at(port).map(|socket| **socket).collect()
         };

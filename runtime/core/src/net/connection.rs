@@ -22,7 +22,7 @@ use super::schedule::Place;
 use super::stack::Shared;
 use super::tcp::TcpOptions;
 use crate::context;
-use crate::memory::{self, Counted, Room};
+use crate::memory;
 use crate::time::Instant;
 
 /// How long an acknowledgement waits for something to go along with.
@@ -146,11 +146,9 @@ impl Connection {
         socket.set_keep_alive(options.keep_alive.map(Into::into));
         let mut sockets = SocketSet::new(memory::with_capacity(1).ok()?);
         let handle = sockets.add(socket);
-        let room = Room::<Counted<Self>>::counted().ok()?;
         let count = interface.connections.borrow().len() + 1;
         interface.schedule.borrow_mut().reserve(count).ok()?;
-        room.release();
-        Some(Rc::new(Self {
+        let connection = Self {
             number: shared.next_number(),
             flow,
             peer: interface.scoped(flow.peer),
@@ -177,7 +175,8 @@ impl Connection {
             has_send_pages,
             has_receive_pages,
             _memory: share,
-        }))
+        };
+        memory::shared(connection).ok()
     }
 
     pub(super) fn with_socket<R>(&self, operation: impl FnOnce(&mut Socket<'static>) -> R) -> R {

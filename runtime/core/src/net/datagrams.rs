@@ -235,7 +235,7 @@ impl Interface {
     /// Queues a datagram.
     pub(super) fn send_datagram(&self, datagram: Outgoing) -> Result<(), OutOfMemory> {
         let mut queue = self.datagrams.queue.borrow_mut();
-        queue.try_reserve(1).map_err(|_| OutOfMemory)?;
+        queue.try_reserve(1)?;
         queue.push_back(Waiting {
             datagram,
             until: None,
@@ -263,7 +263,7 @@ struct Carrier {
 
 impl Carrier {
     fn new(longest: usize) -> Result<Self, OutOfMemory> {
-        let buffer = || {
+        let buffer = || -> Result<_, OutOfMemory> {
             let mut metadata = memory::with_capacity(1)?;
             metadata.push(PacketMetadata::EMPTY);
             Ok(PacketBuffer::new(metadata, memory::zeroed(longest)?))

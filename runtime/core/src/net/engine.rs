@@ -14,7 +14,7 @@ use super::ConfiguredAddress;
 use super::capture::Tap;
 use super::device::NetworkDevice;
 use super::port::Port;
-use crate::memory::{OutOfMemory, Room};
+use crate::memory::{self, OutOfMemory, Room};
 use crate::random;
 use crate::time::{Duration, Instant};
 
@@ -155,8 +155,7 @@ impl Engine {
     /// # Errors
     /// [`OutOfMemory`].
     pub(super) fn opener(&mut self, now: Instant) -> Result<Box<Interface>, OutOfMemory> {
-        Room::<Interface>::boxed()?.release();
-        let mut opener = Box::new(new_interface(&mut self.port, now));
+        let mut opener = memory::boxed(new_interface(&mut self.port, now))?;
         // It only sees segments whose destination was found to be ours.
         opener.set_any_ip(true);
         Ok(opener)

@@ -6,6 +6,8 @@ use core::net::{IpAddr, SocketAddr};
 
 use embedded_io_async::ErrorKind;
 
+use crate::memory::OutOfMemory;
+
 /// A socket could not be bound to a local address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BindError {
@@ -33,6 +35,12 @@ impl fmt::Display for BindError {
 }
 
 impl core::error::Error for BindError {}
+
+impl From<OutOfMemory> for BindError {
+    fn from(_: OutOfMemory) -> Self {
+        Self::OutOfMemory
+    }
+}
 
 /// A listener cannot accept any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +92,12 @@ impl fmt::Display for ConnectError {
 }
 
 impl core::error::Error for ConnectError {}
+
+impl From<OutOfMemory> for ConnectError {
+    fn from(_: OutOfMemory) -> Self {
+        Self::OutOfMemory
+    }
+}
 
 /// Reading from or writing to a connection failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +166,12 @@ impl fmt::Display for SendError {
 }
 
 impl core::error::Error for SendError {}
+
+impl From<OutOfMemory> for SendError {
+    fn from(_: OutOfMemory) -> Self {
+        Self::OutOfMemory
+    }
+}
 
 /// A name could not be resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]

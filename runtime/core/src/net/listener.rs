@@ -163,9 +163,8 @@ impl Backlog {
     pub(super) fn reserve(&self) -> Result<(), OutOfMemory> {
         let mut half_open = self.half_open.borrow_mut();
         let mut waiting = self.waiting.borrow_mut();
-        half_open.try_reserve(1).map_err(|_| OutOfMemory)?;
-        let more = half_open.len() + 1;
-        waiting.try_reserve(more).map_err(|_| OutOfMemory)
+        half_open.try_reserve(1)?;
+        Ok(waiting.try_reserve(half_open.len() + 1)?)
     }
 
     /// A handshake began that memory was [reserved](Self::reserve) for.

@@ -57,8 +57,7 @@ impl Schedule {
     /// Finds memory for `count` connections in all.
     pub(super) fn reserve(&mut self, count: usize) -> Result<(), OutOfMemory> {
         for queue in [&mut self.ready, &mut self.postponed] {
-            let more = count.saturating_sub(queue.len());
-            queue.try_reserve(more).map_err(|_| OutOfMemory)?;
+            queue.try_reserve(count.saturating_sub(queue.len()))?;
         }
         memory::reserve(&mut self.lacking_neighbour, count)?;
         self.timers.reserve(count)

@@ -29,7 +29,6 @@ use super::{
 use crate::config::Settings;
 use crate::context;
 use crate::executor;
-use crate::memory::{Counted, OutOfMemory, Room};
 use crate::report::Sink;
 use crate::time::Instant;
 
@@ -255,12 +254,7 @@ impl Stack {
                 .at(address.port())
                 .any(|other| overlaps(address, other.address))
         })?;
-        let out_of_memory = |OutOfMemory| BindError::OutOfMemory;
-        listeners.reserve().map_err(out_of_memory)?;
-        let room = Room::<Counted<Backlog>>::counted().map_err(out_of_memory)?;
-        room.release();
-        let backlog = Rc::new(Backlog::new(address, options));
-        listeners.insert(address.port(), backlog.clone());
+        let backlog = listeners.add(address.port(), Backlog::new(address, options))?;
         Ok(TcpListener::new(self.clone(), backlog))
     }
 
@@ -298,12 +292,8 @@ impl Stack {
                 .at(address.port())
                 .any(|other| overlaps(address, other.address))
         })?;
-        let out_of_memory = |OutOfMemory| BindError::OutOfMemory;
-        mailboxes.reserve().map_err(out_of_memory)?;
-        let room = Room::<Counted<Mailbox>>::counted().map_err(out_of_memory)?;
-        room.release();
-        let mailbox = Rc::new(Mailbox::new(address, options, self.0.budget.clone()));
-        mailboxes.insert(address.port(), mailbox.clone());
+        let mailbox = Mailbox::new(address, options, self.0.budget.clone());
+        let mailbox = mailboxes.add(address.port(), mailbox)?;
         Ok(UdpSocket::new(self.clone(), mailbox))
     }
 
@@ -362,7 +352,7 @@ impl Stack {
         let flow = flow(port);
         let connection = Connection::new(&self.0, &interface, flow, options, None)
             .ok_or(ConnectError::OutOfMemory)?;
-        let mut opener = engine.opener(now).map_err(|_| ConnectError::OutOfMemory)?;
+        let mut opener = engine.opener(now)?;
         let remote = IpEndpoint::new(address.into(), peer.port());
         connection
             .with_socket(|socket| {

@@ -117,16 +117,14 @@ impl UdpSocket {
             }
         })
         .await;
-        let data = memory::copy(datagram).map_err(|_| SendError::OutOfMemory)?;
+        let data = memory::copy(datagram)?;
         let outgoing = Outgoing {
             source: self.mailbox.address,
             destination: SocketAddr::new(address, peer.port()),
             data,
             _room: room,
         };
-        interface
-            .send_datagram(outgoing)
-            .map_err(|_| SendError::OutOfMemory)?;
+        interface.send_datagram(outgoing)?;
         Ok(datagram.len())
     }
 
