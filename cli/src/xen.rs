@@ -257,19 +257,10 @@ fn watch(
     }
 }
 
-/// Lets other commands ask the guest. It runs all the same where that cannot be.
+/// Lets other commands ask the guest.
 fn let_in(name: &str, dom0: &Arc<Dom0>) -> Option<Door> {
     let shell = LabShell(Arc::downgrade(dom0));
-    let door = Domain::new(shell, name).and_then(|domain| Door::open(name, Box::new(domain)));
-    match door {
-        Ok(door) => Some(door),
-        Err(error) => {
-            warning(&format!(
-                "`cargo rekernel inspect` will not find this guest: {error:#}"
-            ));
-            None
-        }
-    }
+    Door::or_warning(Domain::new(shell, name).and_then(|domain| Door::open(name, Box::new(domain))))
 }
 
 /// Runs scripts in a lab's dom0, for as long as there is one: the lab ends with its owner.

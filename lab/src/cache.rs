@@ -92,7 +92,8 @@ impl io::Write for HashWriter<'_> {
     }
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+/// Bytes as a hash is usually written: two lower-case digits each.
+pub fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -49,6 +49,7 @@ mod root;
 mod scratch;
 
 pub use boot::{BootOptions, HostForward};
+pub use cache::hexadecimal;
 pub use console::Follower;
 pub use dom0::{Dom0, Output};
 pub use error::{Diagnosis, Error, Result};

@@ -122,17 +122,13 @@ pub(crate) fn hash_of_bytes(length: u64) -> String {
         let left = usize::try_from(length - start).unwrap_or(usize::MAX);
         hasher.update(&block[..left.min(block.len())]);
     }
-    hexadecimal(&hasher.finalize())
+    lab::hexadecimal(&hasher.finalize())
 }
 
 /// SHA-256, in hexadecimal.
 pub(crate) fn hash(bytes: &[u8]) -> String {
     use sha2::{Digest, Sha256};
-    hexadecimal(&Sha256::digest(bytes))
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    lab::hexadecimal(&Sha256::digest(bytes))
 }
 
 /// Reads one response whose end is known by its length, its chunks or the end of the stream.

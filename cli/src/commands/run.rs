@@ -10,7 +10,7 @@ use crate::arguments::{Host, RunArguments};
 use crate::monitor::door::Door;
 use crate::monitor::serial::Socket;
 use crate::ports::Forward;
-use crate::progress::{status, warning};
+use crate::progress::status;
 use crate::qemu::{Accelerator, Configuration, End, Link, Next, Qemu, RunningGuest};
 use crate::watcher::Watcher;
 use crate::{build, interrupt, package, ports, xen};
@@ -99,19 +99,11 @@ fn under_qemu(
     }
 }
 
-/// Lets other commands ask the guest. It runs all the same where that cannot be.
+/// Lets other commands ask the guest.
 fn let_in(name: &str, socket: Socket) -> Option<Door> {
     // A QEMU that refuses its arguments never comes, and says why itself.
     let port = socket.accept(Duration::from_secs(5)).ok()?;
-    match Door::open(name, Box::new(port)) {
-        Ok(door) => Some(door),
-        Err(error) => {
-            warning(&format!(
-                "`cargo rekernel inspect` will not find this guest: {error:#}"
-            ));
-            None
-        }
-    }
+    Door::or_warning(Door::open(name, Box::new(port)))
 }
 
 /// What to say of a guest that gave no message on its console.

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use super::tool;
 use crate::progress::status;
 
 /// Where the packages leave GRUB's parts.
@@ -101,21 +102,16 @@ fn configuration(command_line: &CommandLine) -> String {
 fn make_image(platform: &str, format: &str, prefix: &str, modules: &[&str]) -> Result<Vec<u8>> {
     let folder = tempfile::tempdir().context("no temporary folder can be made")?;
     let image: PathBuf = folder.path().join("image");
-    let output = Command::new("grub-mkimage")
+    let mut command = Command::new("grub-mkimage");
+    command
         .arg("--directory")
         .arg(Path::new(PARTS).join(platform))
         .args(["--format", format, "--prefix", prefix, "--output"])
         .arg(&image)
         .args(MODULES)
-        .args(modules)
-        .output()
-        .context("grub-mkimage cannot be started; `apt-get install grub-common` brings it")?;
-    if !output.status.success() {
-        bail!(
-            "grub-mkimage for {format} failed: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-    }
+        .args(modules);
+    tool::run(&mut command, "grub-common")
+        .with_context(|| format!("GRUB for {format} cannot be made"))?;
     fs::read(&image).with_context(|| format!("{} cannot be read", image.display()))
 }
 

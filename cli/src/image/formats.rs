@@ -5,10 +5,10 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::disk::Disk;
-use super::{Content, Format, hosts, iso, oci, vhd, xva};
+use super::{Content, Format, hosts, iso, oci, tool, vhd, xva};
 use crate::progress::status;
 
 /// Installs what the formats need.
@@ -96,19 +96,10 @@ fn conversion(format: Format) -> Option<&'static [&'static str]> {
 }
 
 fn convert(from: &Path, to: &Path, arguments: &[&str]) -> Result<()> {
-    let output = Command::new("qemu-img")
-        .args(["convert", "-f", "raw"])
-        .args(arguments)
-        .args([from, to])
-        .output()
-        .context("qemu-img cannot be started; `apt-get install qemu-utils` brings it")?;
-    if !output.status.success() {
-        bail!(
-            "qemu-img failed: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-    }
-    Ok(())
+    let mut command = Command::new("qemu-img");
+    command.args(["convert", "-f", "raw"]);
+    command.args(arguments).args([from, to]);
+    tool::run(&mut command, "qemu-utils")
 }
 
 /// Replaces the random "content identifier" in a VMDK's description by `identity`.

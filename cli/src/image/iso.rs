@@ -7,11 +7,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use super::Content;
 use super::bootloader::{CONFIGURATION, CdBootloader, EFI, GUEST};
-use super::{fat, identity};
+use super::{fat, identity, tool};
 
 const BIOS_IMAGE: &str = "grub/bios.img";
 const EFI_IMAGE: &str = "grub/efi.img";
@@ -50,7 +50,8 @@ pub(super) fn make(content: &Content, workshop: &Path) -> Result<PathBuf> {
 }
 
 fn write(root: &Path, cd: &Path) -> Result<()> {
-    let output = Command::new("xorriso")
+    let mut command = Command::new("xorriso");
+    command
         .args(["-as", "mkisofs", "-quiet", "-r", "-V", "REKERNEL"])
         // FAT's epoch, in hundredths of a second.
         .args(["--set_all_file_dates", "1980010100000000"])
@@ -62,14 +63,6 @@ fn write(root: &Path, cd: &Path) -> Result<()> {
         .arg("-o")
         .args([cd, root])
         // All other times, and the numbers made of them.
-        .env("SOURCE_DATE_EPOCH", "0")
-        .output()
-        .context("xorriso cannot be started; `apt-get install xorriso` brings it")?;
-    if !output.status.success() {
-        bail!(
-            "xorriso failed: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-    }
-    Ok(())
+        .env("SOURCE_DATE_EPOCH", "0");
+    tool::run(&mut command, "xorriso")
 }

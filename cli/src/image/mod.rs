@@ -14,6 +14,7 @@ mod hosts;
 mod identity;
 mod iso;
 mod oci;
+mod tool;
 mod vhd;
 mod xml;
 mod xva;
@@ -72,7 +73,7 @@ pub enum Format {
     Vhd,
     /// VMware's, compressed
     Vmdk,
-    /// A CD, for BIOS; its part for UEFI has not been seen to boot
+    /// A CD, for BIOS and UEFI
     Iso,
     /// A guest with its disk, for `xe vm-import` on XenServer and XCP-ng
     Xva,

@@ -7,7 +7,6 @@
 //! Sources: the Image Format Specification 1.1 of the OCI; `oci/README.md` of unikraft/kraftkit;
 //! `docs/custom-kernels.md` of edera-dev/krata.
 
-use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use serde_json::{Value, json};
@@ -67,7 +66,7 @@ pub(super) fn write(content: &Content, into: impl Write) -> io::Result<()> {
     archive.file("oci-layout", b"{\"imageLayoutVersion\":\"1.0.0\"}")?;
     archive.file("index.json", index.to_string().as_bytes())?;
     for blob in [manifest, configuration, layer] {
-        archive.file(&format!("blobs/sha256/{}", hexadecimal(&blob)), &blob)?;
+        archive.file(&format!("blobs/sha256/{}", hash(&blob)), &blob)?;
     }
     archive.finish()?.flush()
 }
@@ -77,17 +76,12 @@ fn descriptor(kind: &str, blob: &[u8]) -> Value {
 }
 
 fn digest(blob: &[u8]) -> String {
-    format!("sha256:{}", hexadecimal(blob))
+    format!("sha256:{}", hash(blob))
 }
 
 /// The SHA-256 of a blob.
-fn hexadecimal(blob: &[u8]) -> String {
-    let mut text = String::new();
-    for byte in Sha256::digest(blob) {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+fn hash(blob: &[u8]) -> String {
+    lab::hexadecimal(&Sha256::digest(blob))
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@
 
 mod description;
 
-use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use sha1::{Digest, Sha1};
@@ -36,12 +35,7 @@ pub(super) fn write(content: &Content, disk: &Disk, into: impl Write) -> io::Res
 }
 
 fn checksum(block: &[u8]) -> String {
-    let mut text = String::new();
-    for byte in Sha1::digest(block) {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    lab::hexadecimal(&Sha1::digest(block))
 }
 
 #[cfg(test)]

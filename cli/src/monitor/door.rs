@@ -12,6 +12,7 @@ use std::thread;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::{Channel, LIMIT};
+use crate::progress::warning;
 
 /// Open for as long as it is not dropped.
 #[derive(Debug)]
@@ -26,6 +27,16 @@ impl Door {
     /// Where there is no place for the socket that belongs to this user alone.
     pub fn open(name: &str, channel: Box<dyn Channel>) -> Result<Self> {
         Self::open_in(&folder()?, name, channel)
+    }
+
+    /// The door, if it opened. A guest runs all the same where it did not, which is told.
+    pub fn or_warning(door: Result<Self>) -> Option<Self> {
+        door.inspect_err(|error| {
+            warning(&format!(
+                "`cargo rekernel inspect` will not find this guest: {error:#}"
+            ));
+        })
+        .ok()
     }
 
     fn open_in(folder: &Path, name: &str, mut channel: Box<dyn Channel>) -> Result<Self> {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use cargo_rekernel::progress::status;
-use sha2::{Digest, Sha256};
 
+use crate::http::hash_of_bytes;
 use crate::xen::{BOOT_LIMIT, Context, Guest, Test, Wish, XL_LIMIT, address};
 
 pub(super) const TESTS: &[Test] = &[
@@ -137,7 +137,8 @@ fn under_a_stream(
             tail(&context.dom0.serial_console())
         )
     })?;
-    let expected = stream_hash(bytes);
+    // The probe streams the same bytes as the example `http`.
+    let expected = hash_of_bytes(bytes);
     ensure!(
         printed.starts_with(&expected),
         "{bytes} bytes with hash {expected} became: {printed}"
@@ -152,21 +153,6 @@ fn under_a_stream(
         &format!("{name}: {cycles} cycles, {bytes} bytes equal; away, as far as told, {away:?} ms"),
     );
     Ok(())
-}
-
-/// The hash of a probe's stream, as sha256sum prints it.
-fn stream_hash(bytes: u64) -> String {
-    const PERIOD: u64 = 251;
-    let block: Vec<u8> = (0..PERIOD * 256).map(|at| (at % PERIOD) as u8).collect();
-    let mut hash = Sha256::new();
-    let mut rest = bytes;
-    while rest > 0 {
-        let count = rest.min(block.len() as u64);
-        hash.update(&block[..count as usize]);
-        rest -= count;
-    }
-    let digest = hash.finalize();
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Lines of a name and a number.

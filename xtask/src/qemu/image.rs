@@ -51,15 +51,9 @@ fn disk(context: &Context) -> Result<()> {
         make(&elf, output, &FORMATS.map(|(name, _)| name))?;
     }
     for (extension, qemus_name) in FORMATS {
-        let image = |folder: &Path| folder.join(format!("http.{extension}"));
-        let bytes = fs::read(image(&first))?;
-        ensure!(
-            bytes == fs::read(image(&second))?,
-            "two images of format {extension} from the same guest differ"
-        );
-        let what = format!("size of http as {extension}");
-        context.measurements.note(&what, Bytes(bytes.len() as u64));
-        same_disk(&first.join("http.raw"), &image(&first), qemus_name)?;
+        same_bytes(context, extension, extension, [&first, &second])?;
+        let image = first.join(format!("http.{extension}"));
+        same_disk(&first.join("http.raw"), &image, qemus_name)?;
     }
     let boots = [
         ("raw", "raw", Machine::Pc, None),
@@ -81,6 +75,19 @@ fn disk(context: &Context) -> Result<()> {
             )
         })?;
     }
+    Ok(())
+}
+
+/// Compares two images that were made of the same guest, and notes their size.
+fn same_bytes(context: &Context, format: &str, extension: &str, folders: [&Path; 2]) -> Result<()> {
+    let [first, second] = folders.map(|folder| fs::read(folder.join(format!("http.{extension}"))));
+    let bytes = first?;
+    ensure!(
+        bytes == second?,
+        "two images of format {format} from the same guest differ"
+    );
+    let what = format!("size of http as {format}");
+    context.measurements.note(&what, Bytes(bytes.len() as u64));
     Ok(())
 }
 
@@ -106,14 +113,7 @@ fn others(context: &Context) -> Result<()> {
         make(&elf, output, &formats)?;
     }
     for (format, extension) in FILES {
-        let file = format!("http.{extension}");
-        let bytes = fs::read(first.join(&file))?;
-        ensure!(
-            bytes == fs::read(second.join(&file))?,
-            "two images of format {format} from the same guest differ"
-        );
-        let what = format!("size of http as {format}");
-        context.measurements.note(&what, Bytes(bytes.len() as u64));
+        same_bytes(context, format, extension, [&first, &second])?;
     }
     xva(&first, &folder.path().join("xva"))?;
     oci(&first, &elf, &folder.path().join("oci"))?;
