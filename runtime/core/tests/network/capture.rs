@@ -2,9 +2,12 @@
 
 use embedded_io_async::{Read, Write};
 use rekernel_core::executor::spawn;
+use rekernel_core::net::TcpOptions;
 use rekernel_core::time::{Duration, sleep};
 
+use crate::hotplug::connected;
 use crate::support::{Pair, SERVER, at, run};
+use crate::tcp::serve_echo;
 
 /// Frames in a recording: blocks of type 6.
 fn frames(recording: &[u8]) -> Vec<Vec<u8>> {
@@ -28,23 +31,10 @@ fn a_recording_has_both_directions_and_ends_with_its_owner() {
     const SECRET: &[u8] = b"what goes over the wire";
     run(async {
         let pair = Pair::new();
-        let listener = pair
-            .server
-            .listen(at(SERVER, 80), Default::default())
-            .unwrap();
-        spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut buffer = [0; 64];
-            let count = stream.read(&mut buffer).await.unwrap();
-            stream.write_all(&buffer[..count]).await.unwrap();
-        });
+        serve_echo(&pair.server, 7);
         let mut capture = pair.server.capture(5555).unwrap();
         assert!(pair.server.capture(5555).is_err(), "one at a time");
-        let mut stream = pair
-            .client
-            .connect(at(SERVER, 80), Default::default())
-            .await
-            .unwrap();
+        let mut stream = connected(&pair).await;
         stream.write_all(SECRET).await.unwrap();
         let mut buffer = [0; 64];
         stream.read(&mut buffer).await.unwrap();
@@ -66,20 +56,14 @@ fn nobody_waits_for_a_reader_who_does_not_read() {
     const BYTES: usize = 2_000_000;
     run(async {
         let pair = Pair::new();
-        let listener = pair
-            .server
-            .listen(at(SERVER, 80), Default::default())
-            .unwrap();
+        let options = TcpOptions::default();
+        let listener = pair.server.listen(at(SERVER, 7), options).unwrap();
         spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             stream.write_all(&vec![7; BYTES]).await.unwrap();
         });
         let mut capture = pair.server.capture(5555).unwrap();
-        let mut stream = pair
-            .client
-            .connect(at(SERVER, 80), Default::default())
-            .await
-            .unwrap();
+        let mut stream = connected(&pair).await;
         let (mut buffer, mut total) = (vec![0; 65_536], 0);
         while let Ok(count @ 1..) = stream.read(&mut buffer).await {
             total += count;

@@ -16,7 +16,8 @@ use crate::tcp::{exchange, serve_echo};
 
 const ANOTHER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 77];
 
-async fn connected(pair: &Pair) -> TcpStream {
+/// A connection to port 7 of the server.
+pub(crate) async fn connected(pair: &Pair) -> TcpStream {
     settle().await;
     let options = TcpOptions::default();
     pair.client.connect(at(SERVER, 7), options).await.unwrap()
