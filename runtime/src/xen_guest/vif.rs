@@ -95,16 +95,18 @@ impl NetworkDevice for Vif {
                 ("last_problem", &problem.as_deref().unwrap_or("none")),
             ],
         ));
+        let drops = counters.receive_drops;
         tell(Entry::new(
             &format_args!("{name} receive ring"),
             &[
                 ("pages", &receive_pages),
                 ("frames", &counters.received.frames),
                 ("segmented", &counters.received_segmented),
-                ("dropped_checksum", &counters.receive_drops.checksum),
-                ("dropped_error", &counters.receive_drops.error),
-                ("dropped_size", &counters.receive_drops.size),
-                ("dropped_segmentation", &counters.receive_drops.segmentation),
+                ("dropped_checksum", &drops.checksum),
+                ("dropped_error", &drops.error),
+                ("dropped_size", &drops.size),
+                ("dropped_segmentation", &drops.segmentation),
+                ("dropped_memory", &drops.memory),
             ],
         ));
         let drops = counters.transmit_drops;
