@@ -7,7 +7,7 @@ use core::fmt;
 
 use virtio_drivers::transport::DeviceType;
 use virtio_drivers::transport::pci::bus::{
-    BarInfo, Command, ConfigurationAccess, DeviceFunction, HeaderType, PciRoot,
+    BarInfo, Command, ConfigurationAccess, DeviceFunction, DeviceFunctionInfo, HeaderType, PciRoot,
 };
 use virtio_drivers::transport::pci::{
     PciTransport, VIRTIO_PCI_CAP_COMMON_CFG, VirtioPciError, virtio_device_type,
@@ -57,78 +57,90 @@ pub(crate) fn host_bridge() -> Option<u32> {
 }
 
 /// A function of a device, as its configuration registers describe it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Function {
     place: DeviceFunction,
-    pub(crate) vendor: u16,
-    pub(crate) device: u16,
-    class: u8,
+    description: DeviceFunctionInfo,
+    /// The device has others.
+    is_one_of_several: bool,
 }
 
 impl Function {
     fn at(place: DeviceFunction) -> Option<Self> {
-        /// The register with the class code in its upper byte.
+        /// The register with the class code in its upper bytes, and the revision.
         const CLASS: u8 = 0x08;
+        /// The register with the header type in its third byte.
+        const HEADER: u8 = 0x0c;
+        const SEVERAL_FUNCTIONS: u8 = 0x80;
         let identity = Ports.read_word(place, 0);
-        (identity != u32::MAX).then(|| Self {
+        if identity == u32::MAX {
+            return None;
+        }
+        let [revision, prog_if, subclass, class] = Ports.read_word(place, CLASS).to_le_bytes();
+        let [_, _, header, _] = Ports.read_word(place, HEADER).to_le_bytes();
+        Some(Self {
             place,
-            vendor: identity as u16,
-            device: (identity >> 16) as u16,
-            class: (Ports.read_word(place, CLASS) >> 24) as u8,
+            description: DeviceFunctionInfo {
+                vendor_id: identity as u16,
+                device_id: (identity >> 16) as u16,
+                class,
+                subclass,
+                prog_if,
+                revision,
+                header_type: HeaderType::from(header & !SEVERAL_FUNCTIONS),
+            },
+            is_one_of_several: header & SEVERAL_FUNCTIONS != 0,
         })
+    }
+
+    /// Its vendor and what the vendor calls it.
+    pub(crate) fn identity(&self) -> (u16, u16) {
+        (self.description.vendor_id, self.description.device_id)
     }
 
     pub(crate) fn is_network_card(&self) -> bool {
         /// Class code of network controllers (PCI 3.0, appendix D).
         const NETWORK_CONTROLLER: u8 = 2;
-        self.class == NETWORK_CONTROLLER
+        self.description.class == NETWORK_CONTROLLER
     }
 
     /// Whether it was not taken away since it was found.
     pub(crate) fn is_there(&self) -> bool {
-        Self::at(self.place) == Some(*self)
+        Self::at(self.place).as_ref() == Some(self)
     }
 }
 
 impl fmt::Display for Function {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            place,
-            vendor,
-            device,
-            ..
-        } = self;
-        write!(formatter, "{vendor:04x}:{device:04x} at {place}")
+        let (vendor, device) = self.identity();
+        write!(formatter, "{vendor:04x}:{device:04x} at {}", self.place)
     }
 }
 
-/// Every function on the first bus, or none without a PCI bus. Asks no more than it must: a device
-/// model takes its time for each answer.
+/// Every function on the first bus, or none without a PCI bus.
 pub(crate) fn first_bus() -> impl Iterator<Item = Function> {
-    const DEVICES: u8 = 32;
-    let devices = 0..host_bridge().map_or(0, |_| DEVICES);
-    devices.flat_map(|device| {
-        let place = move |function| DeviceFunction {
-            bus: 0,
-            device,
-            function,
-        };
-        let first = Function::at(place(0));
-        let functions = match &first {
-            Some(first) if has_more_functions(first.place) => 8,
-            _ => 1,
-        };
-        first
-            .into_iter()
-            .chain((1..functions).filter_map(move |function| Function::at(place(function))))
-    })
+    host_bridge().into_iter().flat_map(|_| functions(0))
 }
 
-fn has_more_functions(first: DeviceFunction) -> bool {
-    /// The register with the header type in its third byte.
-    const HEADER: u8 = 0x0c;
-    const MORE_FUNCTIONS: u32 = 1 << 23;
-    Ports.read_word(first, HEADER) & MORE_FUNCTIONS != 0
+/// Every function on a bus. Asks no more than it must (PCI 3.0, section 6.2.1): a device model takes its time
+/// for each answer, and `PciRoot::enumerate_bus` asks for all eight functions of devices that are not there.
+fn functions(bus: u8) -> impl Iterator<Item = Function> {
+    const DEVICES: u8 = 32;
+    (0..DEVICES).flat_map(move |device| {
+        let at = move |function| {
+            Function::at(DeviceFunction {
+                bus,
+                device,
+                function,
+            })
+        };
+        let first = at(0);
+        let others = match &first {
+            Some(first) if first.is_one_of_several => 1..8,
+            _ => 1..1,
+        };
+        first.into_iter().chain(others.filter_map(at))
+    })
 }
 
 /// Calls `found` with each virtio network device, on the first bus and behind its bridges.
@@ -144,11 +156,14 @@ const BUS_NUMBERS: u8 = 0x18;
 const DEEPEST: usize = 8;
 
 fn visit_bus(bus: u8, depth: usize, found: &mut impl FnMut(DeviceFunction)) {
-    for (device, information) in PciRoot::new(Ports).enumerate_bus(bus) {
-        if virtio_device_type(&information) == Some(DeviceType::Network) {
-            found(device);
-        } else if information.header_type == HeaderType::PciPciBridge && depth < DEEPEST {
-            let [_, behind, ..] = Ports.read_word(device, BUS_NUMBERS).to_le_bytes();
+    for Function {
+        place, description, ..
+    } in functions(bus)
+    {
+        if virtio_device_type(&description) == Some(DeviceType::Network) {
+            found(place);
+        } else if description.header_type == HeaderType::PciPciBridge && depth < DEEPEST {
+            let [_, behind, ..] = Ports.read_word(place, BUS_NUMBERS).to_le_bytes();
             if behind > bus {
                 visit_bus(behind, depth + 1, found);
             }

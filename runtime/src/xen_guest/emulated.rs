@@ -14,8 +14,10 @@ const PLATFORM_DEVICES: [u16; 2] = [0x0001, 0x0002];
 /// Has the emulated disks and network cards taken away, if there are any. Nothing here drives them.
 pub(super) fn unplug(machine: &Machine) {
     let functions: Vec<_> = pci::first_bus().collect();
-    let is_platform_device =
-        |function: &Function| function.vendor == XEN && PLATFORM_DEVICES.contains(&function.device);
+    let is_platform_device = |function: &Function| {
+        let (vendor, device) = function.identity();
+        vendor == XEN && PLATFORM_DEVICES.contains(&device)
+    };
     let Some(platform) = functions.iter().find(|it| is_platform_device(it)) else {
         // A PVH guest: there is no PC around it.
         return;
