@@ -3,7 +3,7 @@
 //! A report is a section of [entries](rekernel_core::report), which whoever asked puts where he wants.
 
 use rekernel_core::executor;
-use rekernel_core::net::{self, InterfaceInformation, Stack};
+use rekernel_core::net::{self, EthernetText, InterfaceInformation, Stack};
 use rekernel_core::report::{Entry, Field, Sink};
 
 use crate::heap::MEMORY;
@@ -158,15 +158,11 @@ fn network_interface(interface: &InterfaceInformation, tell: &mut Sink<'_>) {
         true => "up",
         false => "down",
     };
-    let [a, b, c, d, e, f] = interface.mac;
     tell(Entry::new(
         name,
         &[
             ("link", &link),
-            (
-                "mac",
-                &format_args!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"),
-            ),
+            ("mac", &EthernetText(interface.mac)),
             ("mtu", &interface.mtu),
             ("connections", &interface.connections),
         ],

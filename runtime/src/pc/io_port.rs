@@ -22,27 +22,9 @@ impl IoPort {
     /// QEMU's `isa-debug-exit`, where the command line puts it.
     pub(crate) const DEBUG_EXIT: Self = device_port(0xf4);
     /// The eight registers of the second serial port (16550).
-    pub(crate) const SECOND_SERIAL: [Self; 8] = [
-        device_port(0x2f8),
-        device_port(0x2f9),
-        device_port(0x2fa),
-        device_port(0x2fb),
-        device_port(0x2fc),
-        device_port(0x2fd),
-        device_port(0x2fe),
-        device_port(0x2ff),
-    ];
+    pub(crate) const SECOND_SERIAL: [Self; 8] = eight_ports(0x2f8);
     /// The eight registers of the first serial port (16550).
-    pub(crate) const SERIAL: [Self; 8] = [
-        device_port(0x3f8),
-        device_port(0x3f9),
-        device_port(0x3fa),
-        device_port(0x3fb),
-        device_port(0x3fc),
-        device_port(0x3fd),
-        device_port(0x3fe),
-        device_port(0x3ff),
-    ];
+    pub(crate) const SERIAL: [Self; 8] = eight_ports(0x3f8);
     /// Selects an item of QEMU's firmware configuration.
     pub(crate) const FIRMWARE_SELECT: Self = device_port(0x510);
     /// The next byte of that item.
@@ -55,6 +37,17 @@ impl IoPort {
     pub(crate) const RESET_CONTROL: Self = device_port(0xcf9);
     /// The selected PCI configuration register.
     pub(crate) const PCI_DATA: Self = device_port(0xcfc);
+}
+
+/// The ports from `first` on.
+const fn eight_ports(first: u16) -> [IoPort; 8] {
+    let mut ports = [device_port(first); 8];
+    let mut index = 1;
+    while index < ports.len() {
+        ports[index] = device_port(first + index as u16);
+        index += 1;
+    }
+    ports
 }
 
 const fn device_port(number: u16) -> IoPort {

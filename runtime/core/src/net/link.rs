@@ -237,7 +237,8 @@ impl fmt::Debug for Follower {
 }
 
 /// An Ethernet address in the usual notation.
-pub(super) struct EthernetText(pub(super) [u8; 6]);
+#[derive(Clone, Copy, Debug)]
+pub struct EthernetText(pub [u8; 6]);
 
 impl fmt::Display for EthernetText {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

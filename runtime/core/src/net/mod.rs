@@ -61,6 +61,7 @@ pub use information::{
     ConfiguredAddress, Counters, InterfaceInformation, InterfaceWatch, ListenerInformation,
     OpenSockets, interfaces, watch_interfaces,
 };
+pub use link::EthernetText;
 pub use listener::TcpListener;
 pub use stack::Stack;
 pub use tcp::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, TcpOptions, TcpStream, WriteHalf};

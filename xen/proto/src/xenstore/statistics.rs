@@ -1,7 +1,5 @@
 //! How a connection to xenstored stands.
 
-use core::fmt;
-
 use super::connection::Connection;
 
 /// How a connection stands, for who looks for a fault.
@@ -15,22 +13,6 @@ pub struct StoreStatistics {
     pub watches: usize,
     /// xenstored broke the protocol: nothing works any more.
     pub is_broken: bool,
-}
-
-impl fmt::Display for StoreStatistics {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            unanswered,
-            unsent,
-            watches,
-            is_broken,
-        } = self;
-        let state = if *is_broken { "broken" } else { "works" };
-        write!(
-            formatter,
-            "connection {state}, {unanswered} requests unanswered, {unsent} of them unsent, {watches} watches"
-        )
-    }
 }
 
 impl Connection {
