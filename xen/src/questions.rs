@@ -1,6 +1,6 @@
 //! Questions of an operator in dom0, by way of xenstore.
 //!
-//! The host writes a line to [`QUESTION`] in the directory of this domain; the guest empties the node,
+//! The host writes a line to [`QUESTION`] in the directory of this domain; the guest removes the node,
 //! writes the answer in pieces to `0`, `1`, ... below [`ANSWER`], and at last, to [`ANSWER`] itself, the number that the
 //! question began with and how many pieces there are. `data` is for agreements of this kind
 //! (`docs/misc/xenstore-paths.pandoc` in Xen's tree): besides the guest, only the host reads and writes there.
