@@ -104,18 +104,70 @@ fn convert(from: &Path, to: &Path, arguments: &[&str]) -> Result<()> {
 
 /// Replaces the random "content identifier" in a VMDK's description by `identity`.
 fn name_content(path: &Path, identity: u32) -> Result<()> {
-    const MARK: &[u8] = b"\nCID=";
-    const DIGITS: usize = 8;
     let mut bytes = fs::read(path)?;
-    let start = bytes
-        .windows(MARK.len())
-        .position(|window| window == MARK)
-        .context("qemu-img wrote a VMDK without CID")?
-        + MARK.len();
-    bytes
-        .get_mut(start..start + DIGITS)
-        .context("qemu-img wrote a VMDK with a short CID")?
-        .copy_from_slice(format!("{identity:08x}").as_bytes());
+    set_content_identifier(&mut bytes, identity)
+        .context("qemu-img wrote a VMDK whose description is not as expected")?;
     fs::write(path, bytes)?;
     Ok(())
+}
+
+/// Writes the identifier with all its digits. qemu-img leaves leading zeros out, so the rest of the
+/// description may have to move: behind it there are zeros up to the next cluster. `None` where it is
+/// not so.
+fn set_content_identifier(bytes: &mut [u8], identity: u32) -> Option<()> {
+    const MARK: &[u8] = b"\nCID=";
+    const DIGITS: usize = 8;
+    let place = |bytes: &[u8], wanted: &[u8]| {
+        bytes
+            .windows(wanted.len())
+            .position(|window| window == wanted)
+    };
+    let start = place(bytes, MARK)? + MARK.len();
+    let digits = place(&bytes[start..], b"\n").filter(|digits| (1..=DIGITS).contains(digits))?;
+    let rest = start + digits;
+    let end = rest + place(&bytes[rest..], b"\0")?;
+    let missing = DIGITS - digits;
+    let free = bytes.get(end..end + missing)?;
+    if free.iter().any(|&byte| byte != 0) {
+        return None;
+    }
+    bytes.copy_within(rest..end, start + DIGITS);
+    bytes[start..start + DIGITS].copy_from_slice(format!("{identity:08x}").as_bytes());
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_content_identifier_gets_all_its_digits() {
+        let expected = b"# Disk\nversion=1\nCID=0000abcd\nparentCID=ffffffff\n\0\0data";
+        for (digits, padding) in [
+            ("fedcba98", "\0\0"),
+            ("edcba98", "\0\0\0"),
+            ("98", "\0\0\0\0\0\0\0\0"),
+        ] {
+            let text =
+                format!("# Disk\nversion=1\nCID={digits}\nparentCID=ffffffff\n{padding}data");
+            let mut bytes = text.into_bytes();
+            set_content_identifier(&mut bytes, 0xabcd).unwrap();
+            assert_eq!(bytes, expected);
+        }
+    }
+
+    #[test]
+    fn a_description_that_cannot_take_the_digits_is_left_alone() {
+        for text in [
+            "\nCID=12\nparent\0\0data",
+            "\nCID=\n\0\0\0\0\0\0\0\0\0",
+            "\nCID=123456789\n\0",
+            "CID=12345678\n\0",
+            "\nCID=1",
+        ] {
+            let mut bytes = text.as_bytes().to_vec();
+            assert_eq!(set_content_identifier(&mut bytes, 1), None, "{text}");
+            assert_eq!(bytes, text.as_bytes());
+        }
+    }
 }
