@@ -1,7 +1,7 @@
 //! What a request and its answer cost the stack beside idle connections, and what those weigh.
 //!
 //! `cargo bench -p rekernel-core --bench connections` prints a table; numbers of connections
-//! may follow as arguments, and `exchanges=N`. Two runs under callgrind that differ in N tell the
+//! may follow as arguments, `exchanges=N`, and `flood=N` for as many that are begun and never completed. Two runs under callgrind that differ in N tell the
 //! instructions of an exchange, which no noise of the machine changes. The peer is a few lines that write TCP segments by hand, so that
 //! nearly all of the time is the stack's.
 
@@ -229,11 +229,15 @@ impl Peer {
         Some(payload)
     }
 
-    async fn open(&mut self, wire: &RefCell<Wire>) {
+    async fn begin(&mut self, wire: &RefCell<Wire>) {
         self.send(wire, TcpControl::Syn, &[]);
         while self.receive(wire).is_none() {
             yield_now().await;
         }
+    }
+
+    async fn open(&mut self, wire: &RefCell<Wire>) {
+        self.begin(wire).await;
         self.send(wire, TcpControl::None, &[]);
     }
 
@@ -288,8 +292,8 @@ async fn measured_exchanges(wire: &RefCell<Wire>, peers: &mut [Peer], exchanges:
     }
 }
 
-async fn measure(connections: usize, exchanges: usize) {
-    let wire = Rc::new(RefCell::new(Wire::default()));
+/// A stack with one interface, on which `serve` listens.
+async fn serving(wire: &Rc<RefCell<Wire>>) {
     let stack = Stack::new();
     let config = AddressConfig {
         ipv4: Ipv4Config::Static {
@@ -301,8 +305,25 @@ async fn measure(connections: usize, exchanges: usize) {
         ipv6: Ipv6Config::Off,
     };
     stack.add_interface(Box::new(Device(wire.clone())), config);
-    drop(spawn(serve(stack.clone())));
+    drop(spawn(serve(stack)));
     yield_now().await;
+}
+
+/// Connections that are begun and never completed: each takes the place of an older one.
+async fn flood(connections: usize) {
+    let wire = Rc::new(RefCell::new(Wire::default()));
+    serving(&wire).await;
+    let begin = std::time::Instant::now();
+    for number in 0..connections {
+        Peer::new(number).begin(&wire).await;
+    }
+    let each = begin.elapsed().as_nanos() / connections.max(1) as u128;
+    println!("{connections:>11} {:>11} {each:>11}", "half open");
+}
+
+async fn measure(connections: usize, exchanges: usize) {
+    let wire = Rc::new(RefCell::new(Wire::default()));
+    serving(&wire).await;
     let mut peers: Vec<Peer> = (0..connections).map(Peer::new).collect();
     let before = resident();
     let begin = std::time::Instant::now();
@@ -319,19 +340,24 @@ async fn measure(connections: usize, exchanges: usize) {
 }
 
 fn main() {
-    let exchanges = std::env::args()
-        .find_map(|argument| argument.strip_prefix("exchanges=")?.parse().ok())
-        .unwrap_or(EXCHANGES);
+    let number = |key| {
+        std::env::args().find_map(|argument| argument.strip_prefix(key)?.parse::<usize>().ok())
+    };
+    let exchanges = number("exchanges=").unwrap_or(EXCHANGES);
     let mut numbers: Vec<usize> = std::env::args()
         .skip(1)
         .filter_map(|argument| argument.parse().ok())
         .collect();
-    if numbers.is_empty() {
+    let flooded = number("flood=");
+    if numbers.is_empty() && flooded.is_none() {
         numbers = vec![10, 1_000, 10_000, 100_000];
     }
     println!("connections  bytes each  ns to open ns exchange");
+    let machine = || Box::leak(Box::new(Machine(Cell::new(Duration::ZERO))));
     for connections in numbers {
-        let machine = Box::leak(Box::new(Machine(Cell::new(Duration::ZERO))));
-        executor::run(machine, measure(connections, exchanges));
+        executor::run(machine(), measure(connections, exchanges));
+    }
+    if let Some(connections) = flooded {
+        executor::run(machine(), flood(connections));
     }
 }

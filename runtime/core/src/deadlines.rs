@@ -81,7 +81,7 @@ impl<T> Deadlines<T> {
         }
     }
 
-    #[cfg(test)]
+    /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }

@@ -55,6 +55,8 @@ pub(super) struct Connection {
     pub(super) stage: Cell<Stage>,
     /// The listener that is to accept it.
     pub(super) backlog: Option<Weak<Backlog>>,
+    /// Where it stands among those of its listener whose handshake is under way.
+    pub(super) place_half_open: Cell<Option<usize>>,
     /// The program has dropped it; it only has to end.
     orphan: Cell<Option<Orphan>>,
     /// When to stop waiting for the peer, whatever the stage.
@@ -159,6 +161,7 @@ impl Connection {
                 None => Stage::Connecting,
             }),
             backlog,
+            place_half_open: Cell::new(None),
             orphan: Cell::new(None),
             give_up_at: Cell::new(None),
             failure: Cell::new(None),

@@ -14,6 +14,7 @@ use super::stack::{Shared, Stack};
 use super::tcp::{TcpOptions, TcpStream};
 use super::wakers::Wakers;
 use super::{AcceptError, BindError};
+use crate::deadlines::Deadlines;
 use crate::memory::OutOfMemory;
 use crate::time::Instant;
 
@@ -108,8 +109,9 @@ impl fmt::Debug for TcpListener {
 pub(super) struct Backlog {
     pub(super) address: SocketAddr,
     pub(super) options: TcpOptions,
-    /// Handshake under way, oldest first.
-    half_open: RefCell<VecDeque<Rc<Connection>>>,
+    /// Handshake under way, by when it began: each ends in its own time, and under a flood there are as
+    /// many as the backlog allows.
+    half_open: RefCell<Deadlines<Rc<Connection>>>,
     /// Established, oldest first.
     waiting: RefCell<VecDeque<Rc<Connection>>>,
     acceptors: Wakers,
@@ -156,20 +158,26 @@ impl Backlog {
 
     /// Takes out the handshake that has been under way for longest.
     pub(super) fn oldest_half_open(&self) -> Option<Rc<Connection>> {
-        self.half_open.borrow_mut().pop_front()
+        let mut half_open = self.half_open.borrow_mut();
+        let (_, oldest) = half_open.first()?;
+        let oldest = oldest.clone();
+        take_out(&mut half_open, &oldest);
+        Some(oldest)
     }
 
     /// Finds memory to keep one more connection, now and when it is established.
     pub(super) fn reserve(&self) -> Result<(), OutOfMemory> {
         let mut half_open = self.half_open.borrow_mut();
-        let mut waiting = self.waiting.borrow_mut();
-        half_open.try_reserve(1)?;
-        Ok(waiting.try_reserve(half_open.len() + 1)?)
+        let count = half_open.len() + 1;
+        half_open.reserve(count)?;
+        Ok(self.waiting.borrow_mut().try_reserve(count)?)
     }
 
     /// A handshake began that memory was [reserved](Self::reserve) for.
-    pub(super) fn begin(&self, connection: &Rc<Connection>) {
-        self.half_open.borrow_mut().push_back(connection.clone());
+    pub(super) fn begin(&self, now: Instant, connection: &Rc<Connection>) {
+        let due = (now, connection.number);
+        let mut half_open = self.half_open.borrow_mut();
+        half_open.insert(due, connection.clone(), stands_at);
     }
 
     /// A handshake is complete.
@@ -181,15 +189,12 @@ impl Backlog {
 
     /// A handshake will never be complete.
     pub(super) fn forget(&self, connection: &Rc<Connection>) {
-        self.half_open
-            .borrow_mut()
-            .retain(|other| !Rc::ptr_eq(other, connection));
+        take_out(&mut self.half_open.borrow_mut(), connection);
     }
 
     /// Resets what nobody will accept any more.
     fn close(&self) {
-        let half_open = self.half_open.take();
-        for connection in half_open {
+        while let Some(connection) = self.oldest_half_open() {
             if let Some(interface) = connection.interface.upgrade() {
                 interface.remove(&connection);
             }
@@ -202,6 +207,17 @@ impl Backlog {
 
     pub(super) fn wake(&self) {
         self.acceptors.wake_all();
+    }
+}
+
+/// Tells a connection where it stands among those whose handshake is under way.
+fn stands_at(connection: &Rc<Connection>, place: usize) {
+    connection.place_half_open.set(Some(place));
+}
+
+fn take_out(half_open: &mut Deadlines<Rc<Connection>>, connection: &Connection) {
+    if let Some(place) = connection.place_half_open.take() {
+        half_open.remove(place, stands_at);
     }
 }
 

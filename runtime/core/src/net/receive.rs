@@ -246,7 +246,7 @@ impl Interface {
         }
         self.time_wait.borrow_mut().remove(&flow);
         connection.start_handshake_limit(now);
-        listener.begin(&connection);
+        listener.begin(now, &connection);
         self.schedule.borrow_mut().make_ready(&connection);
     }
 }
