@@ -106,12 +106,17 @@ impl Tasks {
 
     /// Drops all tasks, also those that are spawned by the destructors of others.
     pub(crate) fn clear(&self) {
+        const BEHIND_ALL: usize = usize::MAX;
+        let mut end = BEHIND_ALL;
         loop {
             // Destructors run when nothing is borrowed.
-            let task = self.slots.borrow_mut().take_any();
-            if task.is_none() {
-                return;
-            }
+            let taken = self.slots.borrow_mut().take_last_before(end);
+            end = match taken {
+                Some((index, _task)) => index,
+                None if end == BEHIND_ALL => return,
+                // What they spawned may stand anywhere.
+                None => BEHIND_ALL,
+            };
         }
     }
 
@@ -217,11 +222,13 @@ impl Slots {
         slot.task.take()
     }
 
-    /// Takes the last of the tasks out.
-    fn take_any(&mut self) -> Option<Task> {
-        let index = self.slots.iter().rposition(|slot| slot.task.is_some())?;
+    /// Takes out the last of the tasks that stand before `end`; says where it stood.
+    fn take_last_before(&mut self, end: usize) -> Option<(usize, Task)> {
+        let slots = &self.slots[..end.min(self.slots.len())];
+        let index = slots.iter().rposition(|slot| slot.task.is_some())?;
         let generation = self.slots[index].generation;
-        self.remove(TaskId { index, generation })
+        let task = self.remove(TaskId { index, generation })?;
+        Some((index, task))
     }
 
     fn task(&mut self, id: TaskId) -> Option<&mut Task> {
