@@ -22,6 +22,10 @@ pub(super) const TESTS: &[Test] = &[
         "watchdog: ends a guest that stands still, only that",
         watchdog,
     ),
+    (
+        "watchdog: ends a guest that stands still after xl restore",
+        watchdog_restored,
+    ),
     ("the reason of each end is what xl acts on", reasons),
 ];
 
@@ -176,6 +180,25 @@ fn watchdog(context: &Context) -> Result<()> {
         "the idle guest is {state:?}"
     );
     Ok(())
+}
+
+/// Xen's watchdog went with the domain that was saved, so the restored guest has to start another.
+fn watchdog_restored(context: &Context) -> Result<()> {
+    let name = "watchdog-restored";
+    let mut wish = probe("hang-restored", name);
+    wish.memory_mib = 16;
+    wish.append.push("watchdog=4".to_owned());
+    wish.further.push("on_watchdog = \"preserve\"".to_owned());
+    let guest = Guest::create(context, &wish)?;
+    guest.explain(guest.wait_for("IDLES", BOOT_LIMIT))?;
+    let image = format!("/tmp/{name}.image");
+    let script = format!("xl save {name} {image} && xl restore {image} && rm {image}");
+    guest.explain(context.sh(&script, 4 * XL_LIMIT))?;
+    guest.explain(guest.wait_for("HANGS", XL_LIMIT))?;
+    guest.wait_until("the watchdog", XL_LIMIT, |listing| {
+        listing.is_none_or(|listing| listing.state.contains('s'))
+    })?;
+    told_reason(context, &guest, 4)
 }
 
 fn reasons(context: &Context) -> Result<()> {

@@ -5,6 +5,7 @@
 //! | `lines` | says `TYPED` and each line that is typed; `quit` ends it |
 //! | `hang` | says `HANGS`, and computes without end |
 //! | `idle` | says `IDLES` every second |
+//! | `hang-restored` | as `idle`; hangs three seconds after it was suspended and resumed |
 #![no_std]
 #![no_main]
 
@@ -15,7 +16,7 @@ use core::hint::black_box;
 use core::time::Duration;
 
 use rekernel::time::sleep;
-use rekernel::{config, console, log};
+use rekernel::{config, console, lifecycle, log};
 
 #[rekernel::main(keys = ["do"])]
 async fn main() -> Result<(), String> {
@@ -23,6 +24,14 @@ async fn main() -> Result<(), String> {
         Some("lines") => lines().await,
         Some("hang") => hang().await,
         Some("idle") => idle().await,
+        Some("hang-restored") => {
+            // Later than the watchdog is fed again.
+            lifecycle::after_resume(|_| async {
+                sleep(Duration::from_secs(3)).await;
+                hang().await;
+            });
+            idle().await
+        }
         other => return Err(alloc::format!("do={other:?} is nothing to do")),
     }
     Ok(())
