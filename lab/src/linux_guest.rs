@@ -122,15 +122,20 @@ impl LinuxGuest {
     /// # Errors
     /// If the prepared archive cannot be read.
     pub fn archive(&self, files: &[GuestFile]) -> Result<Vec<u8>> {
-        // Linux takes archives one after another.
-        let mut archive = read(&self.base())?;
-        let mut tree = Tree::default();
-        for file in files {
-            tree.file(&file.path, file.executable, file.content.clone());
-        }
-        archive.extend(tree.archive());
-        Ok(archive)
+        archive_with(&self.base(), files)
     }
+}
+
+/// The archive at `base`, then `files`, which take the place of what is there.
+pub(crate) fn archive_with(base: &Path, files: &[GuestFile]) -> Result<Vec<u8>> {
+    // Linux takes archives one after another.
+    let mut archive = read(base)?;
+    let mut tree = Tree::default();
+    for file in files {
+        tree.file(&file.path, file.executable, file.content.clone());
+    }
+    archive.extend(tree.archive());
+    Ok(archive)
 }
 
 impl LinuxRecipe<'_> {

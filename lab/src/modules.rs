@@ -34,6 +34,8 @@ const REST: &[&str] = &[
     "xen-gntalloc",
     "xen-gntdev",
     "xen-netback",
+    // For driver domains, which start from the same files.
+    "xen-netfront",
     "xen-privcmd",
     "xenfs",
 ];

@@ -14,6 +14,7 @@ use crate::{
     cache::{self, Lock, Manifest, hash_of_pieces, remove_folder, work_folder},
     command::{find, output_of},
     disk_guests, kernel,
+    linux_guest::{GuestFile, archive_with},
     modules::Modules,
     packages::{installation, missing, update_lists},
     qemu::Qemu,
@@ -95,6 +96,20 @@ impl Prepared {
     /// [`Error::Stopped`] with a diagnosis if dom0 does not come up.
     pub fn boot(&self, options: &BootOptions, progress: &dyn Fn(&str)) -> Result<Dom0> {
         boot::boot(self, options, progress)
+    }
+
+    /// dom0's kernel, unpacked where the form of its compression is known: for guests that are to
+    /// have dom0's drivers and tools, too.
+    pub fn kernel(&self) -> PathBuf {
+        self.folder.join(KERNEL)
+    }
+
+    /// The archive that dom0 starts from, with other `files` or further ones.
+    ///
+    /// # Errors
+    /// If the prepared archive cannot be read.
+    pub fn root(&self, files: &[GuestFile]) -> Result<Vec<u8>> {
+        archive_with(&self.folder.join(ROOT), files)
     }
 
     /// What dom0 needs on top to run HVM guests, and PVH guests that boot from a disk: an archive for

@@ -2,6 +2,7 @@
 //! Xen tier uses too.
 
 mod devices;
+mod driver_domain;
 mod memory;
 mod operator;
 mod power;
@@ -18,6 +19,7 @@ pub(crate) fn tests() -> Vec<Test> {
         operator::TESTS,
         silence::TESTS,
         devices::TESTS,
+        driver_domain::TESTS,
         memory::TESTS,
         suspend::TESTS,
         xenstore::TESTS,

@@ -114,7 +114,7 @@ fn put_image(context: &Context) -> Result<()> {
         "image", "--elf", &elf, "--output", &output, "--append", &ip, "--append", &gateway,
     ])?;
     ensure!(outcome.success, "{outcome}");
-    context.dom0.unpack(&context.disk_guests)?;
+    context.dom0.unpack(&context.lab.disk_guests())?;
     Ok(context
         .dom0
         .copy_in(&folder.path().join("http.raw"), IMAGE)?)

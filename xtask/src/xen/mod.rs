@@ -14,7 +14,6 @@ mod releases;
 mod web;
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -33,8 +32,8 @@ use crate::test::Extent;
 /// What every test of the tier can use.
 pub(crate) struct Context<'a> {
     pub(crate) dom0: Dom0,
-    /// What dom0 needs on top for guests that boot from disks: an archive to unpack.
-    pub(crate) disk_guests: PathBuf,
+    /// What dom0 was booted from.
+    pub(crate) lab: Prepared,
     pub(crate) guests: &'a Guests,
     pub(crate) measurements: &'a Measurements,
     pub(crate) extent: Extent,
@@ -182,7 +181,7 @@ impl<'a> Plan<'a> {
     fn context(&self, lab: &Prepared, dom0: Dom0) -> Context<'a> {
         Context {
             dom0,
-            disk_guests: lab.disk_guests(),
+            lab: lab.clone(),
             guests: self.guests,
             measurements: self.measurements,
             extent: self.selection.extent,
