@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use anyhow::{Result, bail};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use lab::Release;
 
@@ -175,14 +176,9 @@ pub struct RunArguments {
     #[command(flatten)]
     pub build: BuildArguments,
 
-    /// Where to boot it
-    #[arg(long, value_enum, default_value_t = Host::Qemu)]
-    pub on: Host,
-
-    /// Debian release whose Xen and dom0 are booted (with --on xen), such as trixie; without it
-    /// the newest that this machine's apt sources offer
-    #[arg(long, value_name = "RELEASE")]
-    pub debian: Option<Release>,
+    /// Where to boot it.
+    #[command(flatten)]
+    pub place: PlaceArguments,
 
     /// Port of this machine (on 127.0.0.1) that reaches the guest
     #[arg(long, default_value_t = 8080, value_parser = clap::value_parser!(u16).range(1..))]
@@ -195,6 +191,34 @@ pub struct RunArguments {
     /// Print events as JSON objects, one on a line, for scripts
     #[arg(long)]
     pub json: bool,
+}
+
+/// Where a guest is booted.
+#[derive(Args, Clone, Debug)]
+pub struct PlaceArguments {
+    /// Where to boot it
+    #[arg(long, value_enum, default_value_t = Host::Qemu)]
+    pub on: Host,
+
+    /// Debian release whose Xen and dom0 are booted (with --on xen), such as trixie; without it
+    /// the newest that this machine's apt sources offer
+    #[arg(long, value_name = "RELEASE")]
+    pub debian: Option<Release>,
+}
+
+impl PlaceArguments {
+    /// Refuses a release for a host that has none, before anything is built.
+    ///
+    /// # Errors
+    /// What to add.
+    pub fn check(&self) -> Result<()> {
+        match (self.on, &self.debian) {
+            (Host::Qemu, Some(release)) => {
+                bail!("--debian {release} says whose Xen to boot: --on xen is missing")
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What a guest gets, wherever it is booted.
@@ -213,7 +237,7 @@ pub struct GuestArguments {
     pub append: Vec<String>,
 }
 
-/// Where a guest is booted.
+/// A kind of host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Host {
     /// QEMU on this machine
@@ -244,9 +268,25 @@ mod tests {
             panic!("not parsed as run");
         };
         assert_eq!(run.build.package_name(), Some("http"));
-        assert_eq!((run.on, run.port, run.guest.memory), (Host::Qemu, 8080, 64));
+        assert_eq!(
+            (run.place.on, run.port, run.guest.memory),
+            (Host::Qemu, 8080, 64)
+        );
         assert_eq!(run.guest.append, ["log=debug", "x=1"]);
-        assert_eq!(run.debian, None);
+        assert_eq!(run.place.debian, None);
+    }
+
+    #[test]
+    fn a_release_without_xen_is_refused() {
+        let Command::Test(test) = parsed("cargo-rekernel test --debian trixie") else {
+            panic!("not parsed as test");
+        };
+        let error = test.place.check().unwrap_err().to_string();
+        assert!(error.contains("--on xen is missing"), "{error}");
+        let Command::Test(test) = parsed("cargo-rekernel test --on xen --debian trixie") else {
+            panic!("not parsed as test");
+        };
+        test.place.check().unwrap();
     }
 
     #[test]

@@ -20,9 +20,7 @@ use crate::{build, interrupt, package, ports, xen};
 /// # Errors
 /// Where it could not be built or booted.
 pub fn command(arguments: &RunArguments) -> Result<ExitCode> {
-    if let (Host::Qemu, Some(release)) = (arguments.on, &arguments.debian) {
-        bail!("--debian {release} says whose Xen to boot: --on xen is missing");
-    }
+    arguments.place.check()?;
     interrupt::watch()?;
     let package = package::find(
         arguments.build.package_name(),
@@ -31,7 +29,7 @@ pub fn command(arguments: &RunArguments) -> Result<ExitCode> {
     // What would fail only after the build is checked before it.
     let forwards = ports::plan(&package.settings.forward, arguments.port)?;
     ports::check(&forwards)?;
-    match arguments.on {
+    match arguments.place.on {
         Host::Qemu => under_qemu(arguments, &package, forwards),
         Host::Xen => xen::run(arguments, &package, &forwards),
     }

@@ -26,6 +26,7 @@ use cargo_rekernel::ports::Forward;
 use cargo_rekernel::qemu::{Accelerator, Configuration, Link, Qemu};
 
 use boot::Boot;
+pub(crate) use tools::check_verdicts;
 
 use crate::book;
 use crate::command::free_port;

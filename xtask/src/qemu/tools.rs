@@ -59,6 +59,34 @@ const VERDICTS: [(&str, &str, &[&str]); 9] = [
 ];
 
 fn verdicts(_: &Context) -> Result<()> {
+    check_verdicts(&[])?;
+    let listed = Cli::run(&[
+        "test",
+        "-p",
+        "test-probe",
+        "--list",
+        "_the_",
+        "--skip",
+        "private",
+    ])?;
+    let names: Vec<_> = listed
+        .stdout
+        .lines()
+        .filter(|line| line.ends_with(": test"))
+        .collect();
+    let expected = ["powers_the_guest_off", "reads_the_command_line"];
+    ensure!(
+        listed.success && names == expected.map(|name| format!("tests::{name}: test")),
+        "{listed}"
+    );
+    Ok(())
+}
+
+/// Runs the tests of `test-probe` with these further arguments.
+///
+/// # Errors
+/// Where a test is not reported as it must be.
+pub(crate) fn check_verdicts(place: &[&str]) -> Result<()> {
     let motto = "motto=\"slow and steady\"";
     let all = [
         "test",
@@ -69,7 +97,7 @@ fn verdicts(_: &Context) -> Result<()> {
         "--append",
         motto,
     ];
-    let outcome = Cli::run(&all)?;
+    let outcome = Cli::run(&[&all, place].concat())?;
     for (name, verdict, words) in VERDICTS {
         let line = format!("\ntest tests::{name} ... {verdict}\n");
         ensure!(
@@ -96,26 +124,6 @@ fn verdicts(_: &Context) -> Result<()> {
         outcome.code == Some(101),
         "the exit code is {:?}; {outcome}",
         outcome.code
-    );
-
-    let listed = Cli::run(&[
-        "test",
-        "-p",
-        "test-probe",
-        "--list",
-        "_the_",
-        "--skip",
-        "private",
-    ])?;
-    let names: Vec<_> = listed
-        .stdout
-        .lines()
-        .filter(|line| line.ends_with(": test"))
-        .collect();
-    let expected = ["powers_the_guest_off", "reads_the_command_line"];
-    ensure!(
-        listed.success && names == expected.map(|name| format!("tests::{name}: test")),
-        "{listed}"
     );
     Ok(())
 }

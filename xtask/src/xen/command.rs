@@ -1,4 +1,4 @@
-//! `cargo rekernel run --on xen`, as a user types it.
+//! `cargo rekernel run --on xen` and `test --on xen`, as a user types them.
 
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::command::{Cli, free_port};
 use crate::http;
+use crate::qemu::check_verdicts;
 
 /// A test that boots a Xen of its own, of a release of Debian where one was asked for.
 type Test = (&'static str, fn(Option<&Release>) -> Result<()>);
@@ -20,6 +21,10 @@ pub(super) const TESTS: &[Test] = &[
     (
         "cargo rekernel run --on xen: a crash is told with its function",
         crash_on_xen,
+    ),
+    (
+        "cargo rekernel test --on xen: every way for a test to fail is told, and all others run",
+        tests_on_xen,
     ),
 ];
 
@@ -63,6 +68,10 @@ fn crash_on_xen(release: Option<&Release>) -> Result<()> {
         );
     }
     Ok(())
+}
+
+fn tests_on_xen(release: Option<&Release>) -> Result<()> {
+    check_verdicts(&on_xen(release))
 }
 
 /// Where to run, as a user says it.

@@ -48,6 +48,7 @@ impl Wish {
             memory_mib: self.memory_mib,
             append: self.append.clone(),
             interfaces: self.interfaces.clone(),
+            on_reboot: "restart",
             on_crash: self.on_crash,
             further: self.further.clone(),
         }

@@ -9,6 +9,7 @@ mod qemu;
 mod report;
 mod runner;
 mod selection;
+mod xen;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,10 +18,12 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 
-use crate::arguments::GuestArguments;
+use crate::arguments::{GuestArguments, Host, PlaceArguments};
+use crate::build::Guest;
 use crate::interrupt;
 use crate::package;
 
+use host::Boots;
 use report::Report;
 use selection::Selection;
 
@@ -31,6 +34,7 @@ Examples:
   cargo rekernel test parses answers           those whose names contain one of the words
   cargo rekernel test -p http --list
   cargo rekernel test --machine microvm --append log=debug --show-output
+  cargo rekernel test --on xen                 on a real Xen, booted for the purpose
 
 Tests are functions in the program's crate:
 
@@ -80,6 +84,10 @@ pub struct TestArguments {
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: u64,
 
+    /// Where to boot it.
+    #[command(flatten)]
+    pub place: PlaceArguments,
+
     /// What the guest gets.
     #[command(flatten)]
     pub guest: GuestArguments,
@@ -97,17 +105,31 @@ const TESTS_FAILED: u8 = 101;
 /// # Errors
 /// Where the guest cannot be built or booted, or ends outside of any test.
 pub fn command(arguments: &TestArguments) -> Result<ExitCode> {
+    arguments.place.check()?;
     interrupt::watch()?;
     let package = package::find(
         arguments.package.as_deref(),
         arguments.manifest_path.as_deref(),
     )?;
-    let (guest, mut host) = qemu::prepare(&package, &arguments.guest)?;
+    match arguments.place.on {
+        Host::Qemu => {
+            let (guest, mut host) = qemu::prepare(&package, &arguments.guest)?;
+            run(arguments, &guest, &mut host)
+        }
+        Host::Xen => {
+            let (guest, mut host) =
+                xen::prepare(&package, &arguments.guest, arguments.place.debian.clone())?;
+            run(arguments, &guest, &mut host)
+        }
+    }
+}
+
+fn run(arguments: &TestArguments, guest: &Guest, host: &mut impl Boots) -> Result<ExitCode> {
     let limits = runner::Limits {
         test: Duration::from_secs(arguments.timeout),
         ..runner::Limits::default()
     };
-    let names = runner::list(&mut host, &limits)?;
+    let names = runner::list(host, &limits)?;
     let selection = Selection::new(names, arguments);
     let mut report = Report::new(arguments.json, arguments.show_output);
     if arguments.list {
@@ -115,13 +137,7 @@ pub fn command(arguments: &TestArguments) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     report.begin(&selection);
-    runner::run(
-        &mut host,
-        &selection.chosen,
-        &limits,
-        &guest.debug,
-        &mut report,
-    )?;
+    runner::run(host, &selection.chosen, &limits, &guest.debug, &mut report)?;
     Ok(match report.end(&selection) {
         true => ExitCode::SUCCESS,
         false => ExitCode::from(TESTS_FAILED),
