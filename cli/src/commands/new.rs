@@ -50,7 +50,9 @@ pub fn command(arguments: &NewArguments) -> Result<()> {
         true => PathBuf::from(name),
         false => arguments.path.join(name),
     };
-    make(&folder, |file| filled(file, name, &clone))?;
+    // With the versions that the clone is tested with. Cargo drops what the project does not use.
+    let lock = fs::read_to_string(Path::new(&clone).join(LOCK)).ok();
+    make(&folder, lock.as_deref(), |file| filled(file, name, &clone))?;
     status(
         "Created",
         &format!("guest `{name}` in {}", folder.display()),
@@ -80,6 +82,9 @@ const TEMPLATE: [(&str, &str); 6] = [
     ),
     ("src/main.rs", include_str!("../../../template/src/main.rs")),
 ];
+
+/// Where cargo keeps the versions of what a program depends on.
+const LOCK: &str = "Cargo.lock";
 
 /// The template's own name and the paths that lead from it to this repository.
 const TEMPLATE_NAME: &str = "my-guest";
@@ -126,8 +131,8 @@ fn clone_of_rekernel(asked: Option<&Path>) -> Result<String> {
     }
 }
 
-/// Makes `folder` with all files of the template, each passed through `fill`; or nothing.
-fn make(folder: &Path, fill: impl Fn(&str) -> String) -> Result<()> {
+/// Makes `folder` with all files of the template, each passed through `fill`, and with `lock`; or nothing.
+fn make(folder: &Path, lock: Option<&str>, fill: impl Fn(&str) -> String) -> Result<()> {
     let exists = || format!("{} exists: choose another name or --path", folder.display());
     // Also what a symbolic link to nowhere leaves no room for.
     ensure!(fs::symlink_metadata(folder).is_err(), "{}", exists());
@@ -142,11 +147,13 @@ fn make(folder: &Path, fill: impl Fn(&str) -> String) -> Result<()> {
     );
     // Written aside and renamed: whoever sees the folder sees all of it.
     let aside = Aside::make(parent)?;
-    for (file, text) in TEMPLATE {
+    let filled = TEMPLATE.map(|(file, text)| (file, fill(text)));
+    let lock = lock.map(|text| (LOCK, text.to_owned()));
+    for (file, text) in filled.into_iter().chain(lock) {
         let path = aside.0.join(file);
         let inner = path.parent().unwrap_or(&aside.0);
         fs::create_dir_all(inner)
-            .and_then(|()| fs::write(&path, fill(text)))
+            .and_then(|()| fs::write(&path, text))
             .with_context(|| format!("{file} cannot be written in {}", parent.display()))?;
     }
     match fs::rename(&aside.0, folder) {
@@ -276,14 +283,17 @@ mod tests {
     fn all_of_the_template_is_made_and_nothing_of_it_is_left_unfilled() {
         let scratch = Scratch::new("new-all");
         let folder = scratch.0.join("dns");
-        make(&folder, |text| filled(text, "dns", "/home/a b/rekernel")).unwrap();
+        let fill = |text: &str| filled(text, "dns", "/home/a b/rekernel");
+        make(&folder, Some("# the clone's"), fill).unwrap();
         assert_eq!(scratch.entries(), ["dns"]);
         let (mut made, mut there) = (BTreeSet::new(), BTreeSet::new());
         files_below(&folder, "", &mut made);
         let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("../template");
         files_below(&template, "", &mut there);
-        there.remove("Cargo.lock"); // made by a build there
+        there.insert(LOCK.to_owned());
         assert_eq!(made, there);
+        let lock = fs::read_to_string(folder.join(LOCK)).unwrap();
+        assert_eq!(lock, "# the clone's");
         let mut paths = 0;
         for file in &made {
             let text = fs::read_to_string(folder.join(file)).unwrap();
@@ -333,14 +343,14 @@ mod tests {
         std::os::unix::fs::symlink("nowhere", scratch.0.join("a-link")).unwrap();
         let before = scratch.entries();
         for name in ["a-file", "a-folder", "a-link"] {
-            let error = make(&scratch.0.join(name), str::to_owned)
+            let error = make(&scratch.0.join(name), None, str::to_owned)
                 .unwrap_err()
                 .to_string();
             assert!(error.contains("exists") && error.contains(name), "{error}");
         }
         assert_eq!(scratch.entries(), before);
         let missing = scratch.0.join("no/such");
-        let error = make(&missing, str::to_owned).unwrap_err().to_string();
+        let error = make(&missing, None, str::to_owned).unwrap_err().to_string();
         assert!(error.contains("there is no folder"), "{error}");
     }
 

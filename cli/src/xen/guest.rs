@@ -22,6 +22,8 @@ pub(crate) struct XenGuest {
     last_word: Option<Event>,
     asked: Instant,
     state: State,
+    /// There was none of this name when xl was last asked.
+    was_gone: bool,
 }
 
 /// How a guest ended.
@@ -66,6 +68,7 @@ impl XenGuest {
             last_word: None,
             asked: Instant::now(),
             state: State::Alive,
+            was_gone: false,
         })
     }
 
@@ -116,8 +119,13 @@ impl XenGuest {
             None => ASK_EVERY,
         };
         if self.asked.elapsed() >= every {
-            self.state = self.ask()?;
+            let state = state(&self.dom0, &self.name)?;
             self.asked = Instant::now();
+            // While xl restarts a guest there is none for a moment: gone is who stays gone.
+            let was_gone = std::mem::replace(&mut self.was_gone, state == State::Gone);
+            if state != State::Gone || was_gone {
+                self.state = state;
+            }
         }
         Ok(Next::Silence)
     }
@@ -142,16 +150,6 @@ impl XenGuest {
         self.state = State::Gone;
         let command = format!("xl destroy '{}'", self.name);
         step(&self.dom0, &command, Duration::from_secs(60))
-    }
-
-    /// While xl restarts a guest there is none for a moment: gone is who stays gone.
-    fn ask(&self) -> Result<State> {
-        let state = state(&self.dom0, &self.name)?;
-        if state != State::Gone {
-            return Ok(state);
-        }
-        std::thread::sleep(ASK_THE_DYING_EVERY);
-        self::state(&self.dom0, &self.name)
     }
 }
 
