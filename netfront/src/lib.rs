@@ -110,14 +110,16 @@ pub async fn list_vifs<H: Hypervisor>(store: &Store<H>) -> Result<Vec<u32>, Stor
         Err(error) if error.is_not_found() => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
-    let mut handles = Vec::new();
+    let mut handles: Vec<u32> = Vec::new();
     for name in names {
-        match name.parse() {
-            Ok(handle) => handles.push(handle),
+        match name
+            .parse()
+            .map(|handle| (handle, handles.binary_search(&handle)))
+        {
+            Ok((handle, Err(place))) => handles.insert(place, handle),
+            Ok((_, Ok(_))) => {}
             Err(_) => log::warn!("device/vif/{name} is no interface: its name is not a number"),
         }
     }
-    handles.sort_unstable();
-    handles.dedup();
     Ok(handles)
 }

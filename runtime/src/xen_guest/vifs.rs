@@ -1,7 +1,6 @@
 //! The virtual interfaces of this guest, which the host plugs and unplugs at any time.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -40,7 +39,7 @@ pub(super) struct Vifs {
     interfaces: Interfaces,
     resumables: Resumables,
     /// Handles of the interfaces that somebody cares for.
-    running: Rc<RefCell<BTreeSet<u32>>>,
+    running: Rc<RefCell<Vec<u32>>>,
     complained: Rc<Cell<bool>>,
 }
 
@@ -114,7 +113,7 @@ impl Vifs {
                 }
                 break;
             }
-            self.running.borrow_mut().insert(handle);
+            self.running.borrow_mut().push(handle);
             let (joins, control) = self.start(handle);
             spawn(self.clone().care(handle, control));
             started.push((handle, joins));
@@ -141,7 +140,7 @@ impl Vifs {
             }
             (_, control) = self.start(handle);
         }
-        self.running.borrow_mut().remove(&handle);
+        self.running.borrow_mut().retain(|&other| other != handle);
     }
 }
 

@@ -23,6 +23,7 @@ pub mod byte_stream;
 pub mod fake;
 pub mod hypervisor;
 pub mod ring;
+mod sorted_map;
 pub mod turns;
 #[cfg(any(test, feature = "fake"))]
 pub mod vectors;

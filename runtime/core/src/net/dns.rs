@@ -126,7 +126,8 @@ async fn ask(
         ),
     )
     .await;
-    addresses.sort_by_key(IpAddr::is_ipv6);
+    let (mut addresses, ipv6): (Vec<_>, Vec<_>) = addresses.into_iter().partition(IpAddr::is_ipv4);
+    addresses.extend(ipv6);
     Ok(match heard {
         _ if !addresses.is_empty() => Outcome::Addresses(addresses),
         Err(_) => Outcome::Silence,

@@ -3,7 +3,7 @@
 
 mod resume;
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::task::{Context, Poll, Waker};
@@ -12,6 +12,7 @@ use super::wire::{self, CONNECTED, CONNECTION_WORD, Errno, MessageType};
 use super::{Message, Misbehaviour, Parser};
 use crate::byte_stream::{ByteReader, ByteWriter, XENSTORE_REQUESTS, XENSTORE_RESPONSES};
 use crate::hypervisor::SharedPage;
+use crate::sorted_map::SortedMap;
 
 /// Most requests that may be unanswered. A request that nobody waits for any more is kept without its
 /// bytes; the bound is for a xenstored that takes requests and never answers.
@@ -67,11 +68,11 @@ pub(super) struct Connection {
     pub(super) output: VecDeque<u32>,
     /// Bytes of the first message that are in the ring.
     sent: usize,
-    pub(super) unanswered: BTreeMap<u32, Request>,
+    pub(super) unanswered: SortedMap<u32, Request>,
     pub(super) next_request_id: u32,
     /// Requests submitted so far.
     submitted: u64,
-    pub(super) watches: BTreeMap<WatchToken, WatchState>,
+    pub(super) watches: SortedMap<WatchToken, WatchState>,
     next_token: u64,
     driver: Option<Waker>,
     /// Woken when nothing is unanswered.
@@ -135,10 +136,10 @@ impl Connection {
             broken: None,
             output: VecDeque::new(),
             sent: 0,
-            unanswered: BTreeMap::new(),
+            unanswered: SortedMap::default(),
             next_request_id: first_request_id,
             submitted: 0,
-            watches: BTreeMap::new(),
+            watches: SortedMap::default(),
             next_token: 1,
             driver: None,
             idler: None,

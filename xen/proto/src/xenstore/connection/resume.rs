@@ -37,7 +37,7 @@ impl Connection {
         self.sent = 0;
         self.output.clear();
         self.unanswered
-            .retain(|_, request| !matches!(request.fate, Fate::Abandoned | Fate::Renewal));
+            .retain(|request| !matches!(request.fate, Fate::Abandoned | Fate::Renewal));
         for request in self.unanswered.values_mut() {
             request.outlive_connection();
         }
