@@ -31,6 +31,9 @@ pub(crate) trait Machine: Platform + Send + Sync {
     /// Sends bytes to the console.
     fn write_console(&self, bytes: &[u8]);
 
+    /// From now on has all output leave the guest at once, where it otherwise does at the end of a turn.
+    fn hurry_console(&self) {}
+
     /// Sends bytes to the console in the middle of a crash: takes no lock that the crashing
     /// program may hold, and no heap.
     fn write_last_words(&self, bytes: &[u8]) {

@@ -43,6 +43,15 @@ pub fn write(bytes: &[u8]) {
     }
 }
 
+/// From now on has the backend told of all output at once: for a guest that may stop taking turns. Costs an
+/// exit to Xen for each write. Nothing without a console.
+pub fn announce_at_once() {
+    if let Some(console) = console() {
+        console.announces_at_once.store(true, Ordering::Relaxed);
+        console.announce();
+    }
+}
+
 /// Takes what was typed, up to `into.len()` bytes. Returns how many there were.
 pub fn read(into: &mut [u8]) -> usize {
     console().map_or(0, |console| console.read(into))
@@ -94,6 +103,8 @@ pub(crate) struct Console {
     given_up: AtomicBool,
     /// The backend was not told of what is in the ring.
     owes_notification: AtomicBool,
+    /// The backend is told with each write.
+    announces_at_once: AtomicBool,
 }
 
 impl Console {
@@ -107,6 +118,7 @@ impl Console {
             port: Mutex::new(port),
             given_up: AtomicBool::new(false),
             owes_notification: AtomicBool::new(false),
+            announces_at_once: AtomicBool::new(false),
         }
     }
 
@@ -127,6 +139,9 @@ impl Console {
     fn write(&self, bytes: &[u8]) {
         if self.output.lock().write(&self.page, bytes) {
             self.owes_notification.store(true, Ordering::Relaxed);
+        }
+        if self.announces_at_once.load(Ordering::Relaxed) {
+            self.announce();
         }
     }
 

@@ -29,7 +29,7 @@ pub(crate) struct XenGuest {
 /// How a guest ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// It powered itself off, or was about to ask for a reboot.
+    /// It powered itself off.
     PowerOff,
     /// It reported a crash to Xen, or Xen ended it.
     Crash,
@@ -130,10 +130,16 @@ impl XenGuest {
         Ok(Next::Silence)
     }
 
-    /// How it ended. Call it when its console is closed.
+    /// Whether it has said that it ends.
+    pub(crate) fn has_said_last_word(&self) -> bool {
+        self.last_word.is_some()
+    }
+
+    /// How it ended. Call it when its console is closed, or after its last word.
     pub(crate) fn end(&self) -> End {
         match (self.state, &self.last_word) {
-            (State::Gone, Some(Event::PowerOff)) => End::PowerOff,
+            (State::Crashed, _) => End::Crash,
+            (_, Some(Event::PowerOff)) => End::PowerOff,
             (State::Gone, None) => End::Vanished,
             _ => End::Crash,
         }

@@ -17,7 +17,7 @@ use core::pin::Pin;
 use rekernel_core::test_order::TestOrder;
 
 use crate::start::Outcome;
-use crate::{config, console};
+use crate::{config, console, machine};
 
 pub use crate::__register_test as register;
 
@@ -55,6 +55,10 @@ where
 /// Where the command line does not say what to do. A test that fails is told on the console
 /// instead, and the next one runs.
 pub async fn main() -> Result<(), String> {
+    // A test that does not give the processor back ends no turn.
+    if let Some(machine) = machine::chosen() {
+        machine.hurry_console();
+    }
     let tests = registered::tests();
     let text = config::value(KEY).unwrap_or("all");
     match TestOrder::parse(text, tests.len()) {

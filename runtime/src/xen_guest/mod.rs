@@ -251,6 +251,10 @@ impl Machine for Guest {
         xen::console::write(bytes);
     }
 
+    fn hurry_console(&self) {
+        xen::console::announce_at_once();
+    }
+
     fn write_last_words(&self, bytes: &[u8]) {
         xen::console::emergency(bytes);
     }

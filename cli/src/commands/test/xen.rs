@@ -17,6 +17,8 @@ use crate::xen::{self, End, GuestConfiguration, XenGuest};
 pub(super) struct XenHost {
     dom0: Arc<Dom0>,
     configuration: GuestConfiguration,
+    /// How many guests there were.
+    booted: u32,
 }
 
 /// Builds the guest and boots the lab meanwhile.
@@ -32,7 +34,7 @@ pub(super) fn prepare(
         build::build_tests(package)
     })?;
     let configuration = GuestConfiguration {
-        // A test that reboots or crashes its guest has ended it: the next one gets a new guest of this name.
+        // A test that reboots or crashes its guest has ended it: the next one gets a new guest.
         on_reboot: "destroy",
         on_crash: "destroy",
         ..xen::configuration(&package.name, wanted)
@@ -43,6 +45,7 @@ pub(super) fn prepare(
         XenHost {
             dom0,
             configuration,
+            booted: 0,
         },
     ))
 }
@@ -53,6 +56,9 @@ impl Boots for XenHost {
     fn boot(&mut self, order: &str) -> Result<TestGuest> {
         let mut configuration = self.configuration.clone();
         configuration.append.push(order.to_owned());
+        // xl may still be at the end of the one before.
+        self.booted += 1;
+        configuration.name = format!("{}-{}", configuration.name, self.booted);
         let mut guest = XenGuest::create_paused(&self.dom0, &configuration)?;
         guest.unpause()?;
         Ok(TestGuest(guest))
@@ -64,7 +70,11 @@ pub(super) struct TestGuest(XenGuest);
 
 impl Booted for TestGuest {
     fn next(&mut self, limit: Duration) -> Result<Next> {
-        self.0.next(limit)
+        // How long xl then takes to clean up is not the test's time.
+        Ok(match self.0.next(limit)? {
+            Next::Silence if self.0.has_said_last_word() => Next::Closed,
+            next => next,
+        })
     }
 
     fn end(&mut self) -> Result<String> {
@@ -79,7 +89,7 @@ impl Booted for TestGuest {
 
 impl Drop for TestGuest {
     fn drop(&mut self) {
-        // The next one of this name says so where it did not work.
+        // It is gone already, or ends with the lab.
         let _ = self.0.destroy();
     }
 }
