@@ -1,10 +1,9 @@
 //! `cargo rekernel run`: build, boot, watch, and say how it ended.
 
 use std::process::ExitCode;
-use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::arguments::{Host, RunArguments};
 use crate::monitor::door::Door;
@@ -41,13 +40,7 @@ fn under_qemu(
     forwards: Vec<Forward>,
 ) -> Result<ExitCode> {
     let qemu = Qemu::ensure()?;
-    let (built, accelerator) = thread::scope(|scope| {
-        let accelerator = scope.spawn(|| Accelerator::choose(&qemu));
-        (build::build(package), accelerator.join())
-    });
-    let guest = built.map_err(interrupt::or_interrupted)?;
-    let accelerator =
-        accelerator.map_err(|_| anyhow!("the test of the accelerator was lost"))??;
+    let (guest, accelerator) = Accelerator::choose_beside(&qemu, || build::build(package))?;
     let socket = Socket::new()?;
     let configuration = Configuration {
         monitor: Some(socket.path()),

@@ -3,12 +3,14 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::thread::sleep;
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use super::{Qemu, tiny};
+use crate::build::Guest;
+use crate::interrupt;
 use crate::progress::status;
 
 /// What runs the guest's instructions.
@@ -35,6 +37,24 @@ impl Accelerator {
             Self::Kvm => "host",
             Self::Tcg => "max",
         }
+    }
+
+    /// Chooses while a guest is built. What the build fails with comes first.
+    ///
+    /// # Errors
+    /// The build's, and those of [`choose`](Self::choose).
+    pub(crate) fn choose_beside(
+        qemu: &Qemu,
+        build: impl FnOnce() -> Result<Guest>,
+    ) -> Result<(Guest, Self)> {
+        let (built, accelerator) = thread::scope(|scope| {
+            let accelerator = scope.spawn(|| Self::choose(qemu));
+            (build(), accelerator.join())
+        });
+        let guest = built.map_err(interrupt::or_interrupted)?;
+        let accelerator =
+            accelerator.map_err(|_| anyhow!("the test of the accelerator was lost"))??;
+        Ok((guest, accelerator))
     }
 
     /// The first accelerator that really works. Tells the user where one is there but broken.

@@ -1,14 +1,12 @@
 //! Tests in guests under QEMU.
 
-use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 
 use super::host::{Booted, Boots};
 use crate::arguments::GuestArguments;
 use crate::build::{self, Guest};
-use crate::interrupt;
 use crate::package::Package;
 use crate::qemu::{Accelerator, Configuration, End, Link, Next, Qemu, RunningGuest};
 
@@ -24,13 +22,7 @@ pub(super) struct QemuHost {
 /// Where there is no QEMU, or the guest cannot be built.
 pub(super) fn prepare(package: &Package, wanted: &GuestArguments) -> Result<(Guest, QemuHost)> {
     let qemu = Qemu::ensure()?;
-    let (built, accelerator) = thread::scope(|scope| {
-        let accelerator = scope.spawn(|| Accelerator::choose(&qemu));
-        (build::build_tests(package), accelerator.join())
-    });
-    let guest = built.map_err(interrupt::or_interrupted)?;
-    let accelerator =
-        accelerator.map_err(|_| anyhow!("the test of the accelerator was lost"))??;
+    let (guest, accelerator) = Accelerator::choose_beside(&qemu, || build::build_tests(package))?;
     let configuration = Configuration {
         machine: wanted.machine,
         memory_mib: wanted.memory,
