@@ -193,6 +193,7 @@ fn recipe(release: Option<&Release>) -> String {
         include_str!("prepare.rs"),
         include_str!("kernel.rs"),
         include_str!("modules.rs"),
+        root::COMMON,
         root::START,
         root::BRING_UP,
         root::AGENT,

@@ -37,6 +37,7 @@ pub(crate) const PROGRAMS: &[&str] = &[
 /// Xen's programs that are large and that dom0 here has no use for.
 const UNUSED_XEN_PROGRAMS: &[&str] = &["oxenstored", "xen-kdd", "xen-livepatch", "xenmon"];
 
+pub(crate) const COMMON: &str = include_str!("dom0/common.sh");
 pub(crate) const START: &str = include_str!("dom0/start.sh");
 pub(crate) const BRING_UP: &str = include_str!("dom0/bring-up.sh");
 pub(crate) const AGENT: &str = include_str!("dom0/agent.sh");
@@ -190,6 +191,7 @@ fn skeleton(xen: &str) -> Tree {
          export HOME=/root LANG=C TERM=dumb\n"
     );
     tree.file("lab/environment", false, environment.into_bytes());
+    tree.file("lab/common", false, COMMON.into());
     tree.file("lab/start", true, START.into());
     tree.file("lab/bring-up", true, BRING_UP.into());
     tree.file("lab/agent", true, AGENT.into());
@@ -368,7 +370,7 @@ mod tests {
 
     #[test]
     fn the_scripts_are_shell_that_parses() {
-        for script in [START, BRING_UP, AGENT] {
+        for script in [COMMON, START, BRING_UP, AGENT] {
             let scratch = Scratch::new("script").unwrap();
             let file = scratch.path().join("script");
             fs::write(&file, script).unwrap();

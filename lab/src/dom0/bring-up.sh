@@ -1,6 +1,7 @@
 #!/usr/bin/busybox sh
 # Brings dom0 up while the agent already watches the control port.
 . /lab/environment
+. /lab/common
 cd /
 
 report() {
@@ -16,9 +17,7 @@ fail() {
 }
 
 stage "Linux runs in dom0"
-while read -r module; do
-    insmod "/lab/modules/$module.ko" || fail "loading the kernel module $module"
-done </lab/modules.rest
+load_modules /lab/modules.rest
 
 stage "mounting the shared folder"
 mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144,cache=none lab /lab/share ||
@@ -28,8 +27,7 @@ mount -t xenfs xenfs /proc/xen || fail "mounting xenfs"
 stage "bringing up the network"
 hostname dom0
 ip link set lo up
-# Without a delay of zero a new port learns for 15 seconds before it forwards.
-ip link add xenbr0 type bridge forward_delay 0 stp_state 0 mcast_snooping 0 &&
+add_bridge xenbr0 &&
     ip link set eth0 master xenbr0 &&
     ip link set eth0 up &&
     ip link set xenbr0 up &&

@@ -5,12 +5,10 @@
 # Descriptor 3 is the control port, a virtio serial port. dom0 writes the lines
 # "stage <text>", "failed <text>", "ready" and "done <step> <status>" to it.
 . /lab/environment
+. /lab/common
 cd /
 
-busybox mount -t proc proc /proc
-busybox --install -s /usr/lib/busybox
-mount -t sysfs sys /sys
-mount -t devtmpfs dev /dev
+mount_usual
 mkdir -p /dev/pts
 mount -t devpts devpts /dev/pts
 
@@ -32,23 +30,11 @@ find_port() {
     return 1
 }
 
-# Calls a command until it succeeds, for ten seconds at most.
-within_ten_seconds() {
-    local tries=0
-    until "$@"; do
-        tries=$((tries + 1))
-        [ $tries -lt 100 ] || return 1
-        usleep 100000
-    done
-}
-
 # Reading gives nothing as long as nobody has the other end; writing would wait
 # for ever. So the other end speaks first.
 greeted() { read -r greeting <&3; }
 
-while read -r module; do
-    insmod "/lab/modules/$module.ko" || fail "loading the kernel module $module"
-done </lab/modules.first
+load_modules /lab/modules.first
 within_ten_seconds find_port || fail "the control port did not appear"
 exec 3<>"$port"
 within_ten_seconds greeted || fail "nobody has the other end of the control port"

@@ -26,9 +26,9 @@ pub(super) const TESTS: &[Test] = &[
     ("a rate-limited vif goes on without stalls", rate_limited),
 ];
 
-/// Shell functions that the scripts of these tests have in common, for a guest's second
+/// Shell functions that the scripts of these tests have in common, for a guest's
 /// interface at `$peer`.
-fn functions(guest: &Guest, peer: &str) -> String {
+pub(super) fn functions(guest: &Guest, peer: &str) -> String {
     format!(
         "name={name}; peer={peer}; id=$(xl domid $name)
          fail() {{ echo \"$*\" >&2; exit 1; }}

@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 use lab::{GuestFile, network};
 
+use super::devices::functions;
 use crate::xen::{BOOT_LIMIT, Context, Guest, Test, Wish, XL_LIMIT, address};
 
 pub(super) const TESTS: &[Test] = &[(
@@ -33,36 +34,26 @@ fn served_by_a_driver_domain(context: &Context) -> Result<()> {
     let second = driver_domain(context, "life-driver-2")?;
     // One script, as one connection is kept all the time; the server keeps it for a minute. As in the tests of
     // suspension, QEMU's network must not see what dom0 sends to a guest that is away.
-    let script = format!(
-        "name={name}; peer={peer}; id=$(xl domid $name)
-         fail() {{ echo \"$*\" >&2; exit 1; }}
-         bridge link set dev eth0 flood off; trap 'bridge link set dev eth0 flood on' EXIT
-         serves() {{
-           backend=$(xenstore-read /local/domain/$id/device/vif/0/backend-id)
-           [ $backend = $(xl domid $1) ] || fail \"domain $backend serves, not $1\"
-         }}
-         ask() {{
-           printf 'HEAD / HTTP/1.1\r\nHost: guest\r\n\r\n' >&3
-           read -t $1 -r line <&3 || return 1
-           case $line in *' 200 '*) ;; *) return 1 ;; esac
-           while read -t 10 -r line <&3; do [ ${{#line}} -gt 1 ] || return 0; done
-           return 1
-         }}
-         serves {first}
-         exec 3<>/dev/tcp/$peer/80
-         ask 30 || fail 'no answer over a new connection'
-         xl destroy {first}
-         curl -s -o /dev/null --max-time 2 http://$peer/ && fail 'it is still served'
-         xl network-detach $name 0
-         xl network-attach $name {interface} || fail 'attach'
-         ask 60 || fail 'the connection is lost'
-         serves {second}",
-        name = guest.name,
-        peer = address(LAST),
-        first = first.name,
-        second = second.name,
-        interface = interface(&second).replace(',', " "),
-    );
+    let script = functions(&guest, &address(LAST))
+        + &format!(
+            "bridge link set dev eth0 flood off; trap 'bridge link set dev eth0 flood on' EXIT
+             served_by() {{
+               backend=$(xenstore-read /local/domain/$id/device/vif/0/backend-id)
+               [ $backend = $(xl domid $1) ] || fail \"domain $backend serves, not $1\"
+             }}
+             served_by {first}
+             dial; ask || fail 'no answer over a new connection'
+             xl destroy {first}
+             curl -s -o /dev/null --max-time 2 http://$peer/ && fail 'it is still served'
+             xl network-detach $name 0
+             xl network-attach $name {interface} || fail 'attach'
+             serves 60 || fail 'no answer after the attach'
+             ask || fail 'the connection is lost'
+             served_by {second}",
+            first = first.name,
+            second = second.name,
+            interface = interface(&second).replace(',', " "),
+        );
     guest.explain(second.explain(context.sh(&script, 4 * XL_LIMIT)))?;
     ensure!(
         guest.console().contains("link down"),
