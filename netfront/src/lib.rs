@@ -112,13 +112,12 @@ pub async fn list_vifs<H: Hypervisor>(store: &Store<H>) -> Result<Vec<u32>, Stor
     };
     let mut handles: Vec<u32> = Vec::new();
     for name in names {
-        match name
-            .parse()
-            .map(|handle| (handle, handles.binary_search(&handle)))
-        {
-            Ok((handle, Err(place))) => handles.insert(place, handle),
-            Ok((_, Ok(_))) => {}
-            Err(_) => log::warn!("device/vif/{name} is no interface: its name is not a number"),
+        let Ok(handle) = name.parse() else {
+            log::warn!("device/vif/{name} is no interface: its name is not a number");
+            continue;
+        };
+        if let Err(place) = handles.binary_search(&handle) {
+            handles.insert(place, handle);
         }
     }
     Ok(handles)

@@ -88,7 +88,7 @@ impl<T> Deadlines<T> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use alloc::collections::BTreeMap;
     use alloc::rc::Rc;
     use core::cell::Cell;
@@ -112,16 +112,21 @@ mod tests {
         }
     }
 
-    /// Against an ordered map, over many random insertions, removals and expirations.
-    #[test]
-    fn agrees_with_an_ordered_map() {
+    /// Numbers below a bound, the same in each run.
+    pub(crate) fn random() -> impl FnMut(u64) -> u64 {
         let mut state = 1_u64;
-        let mut random = move |bound: u64| {
+        move |bound| {
             state = state
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1);
             (state >> 33) % bound
-        };
+        }
+    }
+
+    /// Against an ordered map, over many random insertions, removals and expirations.
+    #[test]
+    fn agrees_with_an_ordered_map() {
+        let mut random = random();
         let at = |second| Instant::since_boot(Duration::from_secs(second));
         let mut deadlines = Deadlines::default();
         let mut expected = BTreeMap::new();

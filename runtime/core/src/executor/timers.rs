@@ -204,6 +204,7 @@ mod tests {
     use core::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+    use crate::deadlines::tests::random;
 
     fn at(milliseconds: u64) -> Instant {
         Instant::since_boot(Duration::from_millis(milliseconds))
@@ -273,13 +274,7 @@ mod tests {
     /// Against an ordered map, over many random insertions, cancellations and expirations.
     #[test]
     fn agrees_with_an_ordered_map() {
-        let mut state = 1_u64;
-        let mut random = move |bound: u64| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
-            (state >> 33) % bound
-        };
+        let mut random = random();
         let mut timers = Timers::new();
         let mut expected = BTreeMap::new();
         let counted = Arc::new(Counted(AtomicUsize::new(0)));
