@@ -299,7 +299,9 @@ impl<H: Hypervisor> Control<H> {
         }
         let mut next = self.frontend.clone();
         let action = next.step(seen);
-        if action == Action::Restart && self.hypervisor.now() < self.pace.retry_at {
+        if let Action::Restart { acknowledged } = action
+            && self.hypervisor.now() < self.pace.restart_at(acknowledged)
+        {
             return Action::Wait;
         }
         self.frontend = next;
@@ -316,7 +318,7 @@ impl<H: Hypervisor> Control<H> {
     ) -> Result<Option<Observation>, StoreError> {
         match action {
             Action::Wait => {}
-            Action::Begin | Action::Restart => {
+            Action::Begin | Action::Restart { .. } => {
                 if self.pace.report_at.is_none() {
                     self.pace.awaited(self.hypervisor.now());
                 }
@@ -393,6 +395,7 @@ impl<H: Hypervisor> Control<H> {
     async fn close(&mut self) -> Result<(), StoreError> {
         self.take_down();
         self.write_state(State::Closed).await?;
+        self.pace.closed(self.hypervisor.now());
         // Only now may the ports close: the backend has been told.
         if let Some(connection) = self.retired.take() {
             self.memory = Some(connection.into_memory());

@@ -14,13 +14,19 @@ const LONGEST_REPORT_INTERVAL: Duration = Duration::from_secs(600);
 pub(super) const SHORTEST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
+/// How long a backend may take to say that it has closed too, where it is ready for a new connection
+/// without: Linux's and FreeBSD's say it as soon as they are told of our state.
+const ACKNOWLEDGE_LIMIT: Duration = Duration::from_secs(5);
+
 /// A connection that held this long makes up for the failures before it.
 const GOOD_CONNECTION: Duration = Duration::from_secs(30);
 
 /// When to try again, and when to say that it is taking long.
 pub(super) struct Pace {
     /// Not before this.
-    pub(super) retry_at: Duration,
+    retry_at: Duration,
+    /// Until then a backend may take note that we have closed.
+    acknowledge_by: Duration,
     /// How long the next failure delays.
     delay: Duration,
     /// When the connection came up, if it is up.
@@ -36,6 +42,7 @@ impl Pace {
     pub(super) fn new(now: Duration) -> Self {
         Self {
             retry_at: now,
+            acknowledge_by: now,
             delay: SHORTEST_RETRY,
             up_since: None,
             down_since: now,
@@ -79,6 +86,19 @@ impl Pace {
         self.delay = (self.delay * 2).min(LONGEST_RETRY);
     }
 
+    /// The backend was told to leave the rings.
+    pub(super) fn closed(&mut self, now: Duration) {
+        self.acknowledge_by = now + ACKNOWLEDGE_LIMIT;
+    }
+
+    /// When to connect anew to a backend that has closed too, or that has not and is ready all the same.
+    pub(super) fn restart_at(&self, acknowledged: bool) -> Duration {
+        match acknowledged {
+            true => self.retry_at,
+            false => self.retry_at.max(self.acknowledge_by),
+        }
+    }
+
     pub(super) fn reported(&mut self, now: Duration) {
         self.report_interval = (self.report_interval * 2).min(LONGEST_REPORT_INTERVAL);
         self.report_at = Some(now + self.report_interval);
@@ -88,10 +108,11 @@ impl Pace {
     pub(super) fn deadline(&self, phase: Phase, now: Duration) -> Option<Duration> {
         match phase {
             Phase::Running => None,
-            Phase::Closed if self.retry_at > now => {
-                let report_at = self.report_at.unwrap_or(self.retry_at);
-                Some(self.retry_at.min(report_at))
-            }
+            Phase::Closed => [self.retry_at, self.acknowledge_by]
+                .into_iter()
+                .filter(|at| *at > now)
+                .chain(self.report_at)
+                .min(),
             _ => self.report_at,
         }
     }

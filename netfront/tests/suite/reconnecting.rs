@@ -90,6 +90,32 @@ fn a_backend_restarted_between_two_looks_is_noticed() {
 }
 
 #[test]
+fn a_backend_that_returned_too_soon_may_say_that_it_closed() {
+    let mut lab = Lab::connected();
+    lab.backend.die();
+    lab.backend.start();
+    // It may have seen our old state, and be mapping what we take back now.
+    lab.bed.executor.run_for(Duration::from_millis(4900));
+    assert_eq!(lab.backend.frontend_state(), State::Closed);
+    lab.settle();
+    lab.assert_working();
+    assert_eq!(errors(), Vec::<String>::new());
+}
+
+#[test]
+fn a_backend_that_does_not_say_that_it_closed_is_connected_all_the_same() {
+    let mut lab = Lab::connected();
+    lab.backend.die();
+    lab.backend.start();
+    // It does nothing meanwhile.
+    lab.bed.executor.run_for(Duration::from_millis(5100));
+    assert_eq!(lab.backend.state(), State::InitWait);
+    assert_eq!(lab.backend.frontend_state(), State::Connected);
+    lab.settle();
+    lab.assert_working();
+}
+
+#[test]
 fn a_backend_in_another_domain_gets_grants_of_its_own() {
     let mut lab = Lab::connected();
     lab.assert_working();

@@ -43,7 +43,12 @@ pub enum Action {
     /// Link down, stop using the rings, write state `Closed`, take the rings back.
     Close,
     /// Write state `Initialising`: lets a closed backend start again.
-    Restart,
+    Restart {
+        /// Whether the backend has closed too. A backend that is ready without may have been started again,
+        /// and be taking up rings that were just taken back: it would take the next ones for those. So the driver
+        /// gives it time to close before it does this, and tells the machine of it only then.
+        acknowledged: bool,
+    },
     /// The device was taken away: link down, take the rings back, write nothing. Writing would
     /// create the nodes again.
     Release,
@@ -133,8 +138,10 @@ fn decide(phase: Phase, seen: &Observation) -> Action {
             | State::Closed => Action::Close,
         },
         Phase::Closed => match seen.backend {
-            State::Closed if seen.online => Action::Restart,
-            State::Initialising | State::InitWait | State::Initialised => Action::Restart,
+            State::Closed if seen.online => Action::Restart { acknowledged: true },
+            State::Initialising | State::InitWait | State::Initialised => Action::Restart {
+                acknowledged: false,
+            },
             _ => Action::Wait,
         },
     }
@@ -143,7 +150,7 @@ fn decide(phase: Phase, seen: &Observation) -> Action {
 const fn phase_after(phase: Phase, action: Action) -> Phase {
     match action {
         Action::Wait => phase,
-        Action::Begin | Action::Restart => Phase::Initialising,
+        Action::Begin | Action::Restart { .. } => Phase::Initialising,
         Action::Publish => Phase::Published,
         Action::Start => Phase::Running,
         Action::Close => Phase::Closed,

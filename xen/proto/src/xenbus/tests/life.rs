@@ -23,7 +23,7 @@ async fn drive(store: Store<FakeHypervisor>, phase: Rc<Cell<Phase>>) -> Result<(
             let state = match frontend.step(&seen) {
                 Action::Wait => break,
                 Action::Start | Action::Release => None,
-                Action::Begin | Action::Restart => Some(State::Initialising),
+                Action::Begin | Action::Restart { .. } => Some(State::Initialising),
                 Action::Publish => Some(State::Connected),
                 Action::Close => Some(State::Closed),
             };

@@ -118,7 +118,10 @@ fn a_closed_backend_that_is_to_go_is_left_alone() {
     assert_eq!(machine.step(&seen(State::Connected, true)), Action::Start);
     assert_eq!(machine.step(&seen(State::Closing, false)), Action::Close);
     assert_eq!(machine.step(&seen(State::Closed, false)), Action::Wait);
-    assert_eq!(machine.step(&seen(State::Closed, true)), Action::Restart);
+    assert_eq!(
+        machine.step(&seen(State::Closed, true)),
+        Action::Restart { acknowledged: true }
+    );
 }
 
 /// Both ends, the nodes between them, and what each believes of the rings.
@@ -131,6 +134,10 @@ struct World {
     our_node: State,
     backend: State,
     backend_alive: bool,
+    /// Whether our node has changed since the backend last read it.
+    backend_notified: bool,
+    /// What it read there and has not acted on, and which rings our other nodes named then.
+    backend_noticed: Option<(State, u32)>,
     /// Which rings the backend has mapped.
     mapped: u32,
     online: bool,
@@ -147,6 +154,8 @@ impl World {
             our_node: State::Initialising,
             backend: State::Initialising,
             backend_alive: true,
+            backend_notified: true,
+            backend_noticed: None,
             mapped: 0,
             online: true,
             present: true,
@@ -159,7 +168,17 @@ impl World {
             backend: self.backend,
             online: self.online,
         };
-        let action = self.frontend.step(&seen);
+        let mut next = self.frontend.clone();
+        let action = next.step(&seen);
+        // This backend closes as soon as it knows that we have.
+        if action
+            == (Action::Restart {
+                acknowledged: false,
+            })
+        {
+            return Action::Wait;
+        }
+        self.frontend = next;
         self.perform(action);
         action
     }
@@ -168,39 +187,59 @@ impl World {
         match action {
             Action::Wait => {}
             Action::Start => assert_ne!(self.rings, 0, "nothing to start"),
-            Action::Begin | Action::Restart => {
+            Action::Begin | Action::Restart { .. } => {
                 assert_eq!(self.rings, 0, "rings were not taken back");
-                self.our_node = State::Initialising;
+                self.write(State::Initialising);
             }
             Action::Publish => {
                 assert_eq!(self.rings, 0, "rings were not taken back");
                 self.setups += 1;
                 self.rings = self.setups;
-                self.our_node = State::Connected;
+                self.write(State::Connected);
             }
             Action::Close => {
                 self.rings = 0;
-                self.our_node = State::Closed;
+                self.write(State::Closed);
             }
             Action::Release => self.rings = 0,
         }
     }
 
-    /// `frontend_changed` of Linux's drivers/net/xen-netback/xenbus.c, in effect. True if the
-    /// backend did something.
+    fn write(&mut self, state: State) {
+        self.our_node = state;
+        self.backend_notified = true;
+    }
+
+    /// Linux's drivers/net/xen-netback/xenbus.c, in effect: `frontend_changed` is given the state that stands in
+    /// our node when a watch tells of it, and we may have changed it again before it acts on that.
+    /// True if the backend did something.
     fn backend_runs(&mut self) -> bool {
         if !self.backend_alive {
             return false;
         }
-        let before = (self.backend, self.mapped);
         if self.backend == State::Initialising {
             self.backend = State::InitWait;
+            return true;
         }
-        match self.our_node {
+        if let Some((ours, rings)) = self.backend_noticed.take() {
+            self.backend_acts_on(ours, rings);
+            return true;
+        }
+        if self.backend_notified {
+            self.backend_notified = false;
+            self.backend_noticed = Some((self.our_node, self.rings));
+            return true;
+        }
+        false
+    }
+
+    fn backend_acts_on(&mut self, ours: State, rings: u32) {
+        match ours {
             State::Initialising if self.backend == State::Closed => self.backend = State::InitWait,
             State::Connected if self.backend != State::Connected && self.online => {
+                // Connected all the same if these rings were taken back, and it could not map them.
                 self.backend = State::Connected;
-                self.mapped = self.setups;
+                self.mapped = if rings == self.rings { rings } else { 0 };
             }
             State::Closed => {
                 self.backend = State::Closed;
@@ -212,7 +251,15 @@ impl World {
             }
             _ => {}
         }
-        before != (self.backend, self.mapped)
+    }
+
+    /// The backend's driver finds the device, as at its start.
+    fn backend_starts(&mut self) {
+        self.backend_alive = true;
+        self.backend = State::Initialising;
+        self.backend_notified = true;
+        self.backend_noticed = None;
+        self.mapped = 0;
     }
 
     fn disturb(&mut self) {
@@ -221,13 +268,9 @@ impl World {
             0 => self.backend_alive = false,
             1 if !self.backend_alive => self.backend = State::Unknown,
             // It starts again.
-            2 => {
-                self.backend_alive = true;
-                self.backend = State::Initialising;
-                self.mapped = 0;
-            }
-            // Someone asks for the device to be closed.
-            3 => self.backend = State::Closing,
+            2 => self.backend_starts(),
+            // It fails, and asks for the device to be closed. It has no reason to once we have.
+            3 if self.our_node != State::Closed => self.backend = State::Closing,
             // We find the backend breaking the protocol.
             _ => {
                 let action = self.frontend.fail();
@@ -253,11 +296,9 @@ proptest! {
         }
         // The disturbances end; a backend that died is started again.
         if !world.backend_alive {
-            world.backend_alive = true;
-            world.backend = State::Initialising;
-            world.mapped = 0;
+            world.backend_starts();
         }
-        for _ in 0..50 {
+        for _ in 0..100 {
             let moved = world.frontend_runs() != Action::Wait;
             if !world.backend_runs() && !moved {
                 break;
@@ -283,7 +324,7 @@ proptest! {
             world.online = false;
             world.backend = State::Closing;
         }
-        for _ in 0..20 {
+        for _ in 0..40 {
             world.frontend_runs();
             world.backend_runs();
         }
