@@ -9,6 +9,8 @@
 //! The odd bytes at the end are moved first or last, together with some that are moved anyway, so
 //! that there is no loop over single bytes.
 //!
+//! `benches/memory.rs` compares them with others.
+//!
 //! All keep to the System V calling convention: arguments in RDI, RSI, RDX, result in RAX.
 
 use core::arch::naked_asm;
@@ -19,9 +21,13 @@ const LONG: usize = 1024;
 
 /// # Safety
 /// As C's `memcpy`: `source` is readable and `target` writable for `count` bytes.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[cfg_attr(target_os = "none", unsafe(no_mangle))]
 #[unsafe(naked)]
-unsafe extern "C" fn memcpy(target: *mut u8, source: *const u8, count: usize) -> *mut u8 {
+pub(crate) unsafe extern "C" fn memcpy(
+    target: *mut u8,
+    source: *const u8,
+    count: usize,
+) -> *mut u8 {
     // Knowing that nothing overlaps would save one comparison: not worth a second copy.
     naked_asm!("jmp {memmove}", memmove = sym memmove)
 }
@@ -29,7 +35,7 @@ unsafe extern "C" fn memcpy(target: *mut u8, source: *const u8, count: usize) ->
 /// # Safety
 /// As C's `memmove`: `source` is readable and `target` writable for `count` bytes; they may
 /// overlap.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[cfg_attr(target_os = "none", unsafe(no_mangle))]
 #[unsafe(naked)]
 unsafe extern "C" fn memmove(target: *mut u8, source: *const u8, count: usize) -> *mut u8 {
     naked_asm!(
@@ -156,9 +162,9 @@ unsafe extern "C" fn memmove(target: *mut u8, source: *const u8, count: usize) -
 
 /// # Safety
 /// As C's `memset`: `target` is writable for `count` bytes.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[cfg_attr(target_os = "none", unsafe(no_mangle))]
 #[unsafe(naked)]
-unsafe extern "C" fn memset(target: *mut u8, value: c_int, count: usize) -> *mut u8 {
+pub(crate) unsafe extern "C" fn memset(target: *mut u8, value: c_int, count: usize) -> *mut u8 {
     naked_asm!(
         "mov r8, rdi",
         // The byte in all eight bytes of RAX.
@@ -210,7 +216,7 @@ unsafe extern "C" fn memset(target: *mut u8, value: c_int, count: usize) -> *mut
 
 /// # Safety
 /// As C's `memcmp`: both are readable for `count` bytes.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[cfg_attr(target_os = "none", unsafe(no_mangle))]
 #[unsafe(naked)]
 unsafe extern "C" fn memcmp(one: *const u8, other: *const u8, count: usize) -> c_int {
     naked_asm!(
@@ -254,7 +260,7 @@ unsafe extern "C" fn memcmp(one: *const u8, other: *const u8, count: usize) -> c
 
 /// # Safety
 /// As C's `memcmp`, of which it is the part that tells equal from different.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[cfg_attr(target_os = "none", unsafe(no_mangle))]
 #[unsafe(naked)]
 unsafe extern "C" fn bcmp(one: *const u8, other: *const u8, count: usize) -> c_int {
     naked_asm!("jmp {memcmp}", memcmp = sym memcmp)
@@ -262,7 +268,7 @@ unsafe extern "C" fn bcmp(one: *const u8, other: *const u8, count: usize) -> c_i
 
 /// # Safety
 /// As C's `strlen`: `text` is readable up to and with its NUL.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[cfg_attr(target_os = "none", unsafe(no_mangle))]
 #[unsafe(naked)]
 unsafe extern "C" fn strlen(text: *const c_char) -> usize {
     naked_asm!(

@@ -122,7 +122,7 @@ impl Arguments {
 }
 
 /// Crates that have benchmarks of their own.
-const WITH_BENCHMARKS: [&str; 3] = ["netfront", "rekernel-core", "xen-proto"];
+const WITH_BENCHMARKS: [&str; 4] = ["netfront", "pvh-boot", "rekernel-core", "xen-proto"];
 
 /// The benchmarks of the crates: they need neither Xen nor QEMU.
 fn host() -> Result<ExitCode> {
