@@ -119,6 +119,7 @@ fn others(context: &Context) -> Result<()> {
     oci(&first, &elf, &folder.path().join("oci"))?;
     let domain = first.join("http.xml").display().to_string();
     run("xmllint", &["--noout", "--relaxng", SCHEMA, &domain])?;
+    terraform(context, &first)?;
     for (firmware, what) in [(None, "BIOS"), (Some(FIRMWARE), "UEFI")] {
         let source = Source::Cd {
             image: first.join("http.iso"),
@@ -131,6 +132,22 @@ fn others(context: &Context) -> Result<()> {
 
 /// libvirt's schema of domains, as Debian's package `libvirt0` leaves it.
 const SCHEMA: &str = "/usr/share/libvirt/schemas/domain.rng";
+
+/// Has OpenTofu or Terraform read its file, where there is one of them: Debian has neither.
+fn terraform(context: &Context, images: &Path) -> Result<()> {
+    let there_is = |program: &&str| Command::new(program).arg("version").output().is_ok();
+    let reader = ["tofu", "terraform"].into_iter().find(there_is);
+    let what = "reader of http's file for Terraform";
+    let Some(reader) = reader else {
+        let none = "skipped: neither tofu nor terraform is installed";
+        context.measurements.note(what, none);
+        return Ok(());
+    };
+    let file = images.join("http.tf").display().to_string();
+    run(reader, &["fmt", "-check", "-diff", &file])?;
+    context.measurements.note(what, reader);
+    Ok(())
+}
 
 /// Unpacks the archive with tar, has sha1sum check each block, and puts the blocks where they belong.
 fn xva(images: &Path, folder: &Path) -> Result<()> {

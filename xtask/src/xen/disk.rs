@@ -9,7 +9,7 @@ use crate::command::Cli;
 
 pub(super) const TESTS: &[Test] = &[
     (
-        "HVM: a disk image boots with BIOS, unplugs the emulated network card, serves",
+        "HVM: a disk image and its xl file boot with BIOS, unplug the emulated network card, serve",
         hvm,
     ),
     (
@@ -21,8 +21,11 @@ pub(super) const TESTS: &[Test] = &[
 /// QEMU's e1000, as PCI names it.
 const CARD: &str = "8086:100e";
 
-/// The image in dom0.
-const IMAGE: &str = "/guests/http.raw";
+/// Where the file for xl expects the image.
+const IMAGE: &str = "/var/lib/xen/images/http.raw";
+
+/// The file for xl that was made with the image.
+const CONFIGURATION: &str = "/guests/http.cfg";
 
 /// The last number of the address in the image. One guest at a time has it.
 const LAST: u8 = 60;
@@ -30,13 +33,12 @@ const LAST: u8 = 60;
 fn hvm(context: &Context) -> Result<()> {
     // The disk is one that the firmware reads by DMA: for each two bytes of the other kind dom0 has
     // to be asked, which takes minutes in emulation.
-    let devices = format!(
-        "type = \"hvm\"\nvga = \"none\"\nvideoram = 8\nnographic = 1\nvnc = 0\nhdtype = \"ahci\"\n\
-         disk = [ \"format=raw,vdev=hda,access=rw,backendtype=qdisk,target={IMAGE}\" ]\n\
-         vif = [ \"bridge={},model=e1000\" ]\n",
+    let changes = format!(
+        "videoram=8 nographic=1 vnc=0 'hdtype=\"ahci\"' 'vif=[ \"bridge={},model=e1000\" ]'",
         network::BRIDGE
     );
-    let guest = serving(context, "http-hvm", &devices)?;
+    put_image(context)?;
+    let guest = serving(context, "http-hvm", CONFIGURATION, &changes)?;
     let console = guest.console();
     let unplugged = format!("unplugged the emulated network card {CARD} at 00:");
     ensure!(
@@ -63,20 +65,25 @@ fn pvgrub(context: &Context) -> Result<()> {
          vif = [ \"bridge={}\" ]\n",
         network::BRIDGE
     );
-    let guest = serving(context, "http-pvgrub", &devices)?;
+    let file = "/guests/http-pvgrub.cfg";
+    put_image(context)?;
+    context.dom0.write(file, devices.as_bytes())?;
+    let guest = serving(context, "http-pvgrub", file, "memory=64 vcpus=1")?;
     answers_and_ends(context, &guest)
 }
 
-/// A guest with these devices that has booted from the image and says that it serves.
-fn serving<'a>(context: &'a Context, name: &str, devices: &str) -> Result<Guest<'a>> {
-    put_image(context)?;
-    let common = format!("name = \"{name}\"\nmemory = 64\nvcpus = 1\non_crash = \"preserve\"\n");
-    let file = format!("/guests/{name}.cfg");
-    context
-        .dom0
-        .write(&file, format!("{common}{devices}").as_bytes())?;
+/// A guest of this configuration, with changes as `xl create` takes them, that has booted from the image and
+/// says that it serves.
+fn serving<'a>(
+    context: &'a Context,
+    name: &str,
+    configuration: &str,
+    changes: &str,
+) -> Result<Guest<'a>> {
     let guest = Guest::adopt(context, name);
-    context.sh(&format!("xl create -q {file}"), 3 * XL_LIMIT)?;
+    let create =
+        format!("xl create -q {configuration} 'name=\"{name}\"' 'on_crash=\"preserve\"' {changes}");
+    context.sh(&create, 3 * XL_LIMIT)?;
     guest.explain(guest.wait_for("rekernel: ready", 4 * BOOT_LIMIT))?;
     let connected = "vif0: connected: backend in domain 0";
     let console = guest.console();
@@ -98,24 +105,22 @@ fn answers_and_ends(context: &Context, guest: &Guest) -> Result<()> {
     })
 }
 
-/// Puts a raw image of `http` into dom0, and what dom0 needs for guests that boot from disks, unless a
-/// test before did.
+/// Puts a raw image of `http` and its file for xl into dom0, and what dom0 needs for guests that boot from
+/// disks.
 fn put_image(context: &Context) -> Result<()> {
-    let is_there = context.dom0.run(&format!("test -e {IMAGE}"), XL_LIMIT)?;
-    if is_there.success() {
-        return Ok(());
-    }
     let folder = tempfile::tempdir()?;
     let elf = context.guests.guest("http")?.elf.display().to_string();
     let output = folder.path().display().to_string();
     let ip = format!("ip={}/{}", address(LAST), network::PREFIX_LENGTH);
     let gateway = format!("gw={}", network::GATEWAY);
     let outcome = Cli::run(&[
-        "image", "--elf", &elf, "--output", &output, "--append", &ip, "--append", &gateway,
+        "image", "--elf", &elf, "--output", &output, "--format", "raw", "--format", "xl",
+        "--append", &ip, "--append", &gateway,
     ])?;
     ensure!(outcome.success, "{outcome}");
     context.dom0.unpack(&context.lab.disk_guests())?;
-    Ok(context
-        .dom0
-        .copy_in(&folder.path().join("http.raw"), IMAGE)?)
+    for (made, place) in [("http.raw", IMAGE), ("http.cfg", CONFIGURATION)] {
+        context.dom0.copy_in(&folder.path().join(made), place)?;
+    }
+    Ok(())
 }

@@ -225,7 +225,7 @@ impl Context<'_> {
         summary.check(tier, test, || {
             let outcome = body(self);
             // A test that failed says more than a dom0 that cannot clean up after it.
-            let cleaned = self.sh("rm -rf /guests", XL_LIMIT);
+            let cleaned = self.sh("rm -rf /guests /var/lib/xen/images", XL_LIMIT);
             outcome.and(cleaned.map(drop))
         });
     }
