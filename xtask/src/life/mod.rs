@@ -1,6 +1,7 @@
 //! The life tier: what a host's operator does to a guest, with the real `xl`, on the Xen that the
 //! Xen tier uses too.
 
+mod another_network;
 mod devices;
 mod driver_domain;
 mod memory;
@@ -19,6 +20,7 @@ pub(crate) fn tests() -> Vec<Test> {
         operator::TESTS,
         silence::TESTS,
         devices::TESTS,
+        another_network::TESTS,
         driver_domain::TESTS,
         memory::TESTS,
         suspend::TESTS,
