@@ -5,7 +5,8 @@
 //! processor say nothing of software emulation, nor the other way round: docs/decisions/boot.md
 //! has both.
 
-// The crate itself would bring its entry point along.
+// The crate itself would bring its entry point along. Cargo sets `test` for benchmarks too, so the
+// functions do not get the C library's names.
 #[path = "../src/memory_functions.rs"]
 #[allow(dead_code, reason = "what is not measured")]
 mod memory_functions;

@@ -43,8 +43,6 @@ mod fake_loader;
 mod fault;
 mod handover;
 #[expect(unsafe_code, reason = "raw memory is what these are about")]
-// A host has a C library.
-#[cfg(any(target_os = "none", test))]
 mod memory_functions;
 mod memory_map;
 mod multiboot2;

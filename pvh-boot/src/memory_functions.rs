@@ -21,7 +21,7 @@ const LONG: usize = 1024;
 
 /// # Safety
 /// As C's `memcpy`: `source` is readable and `target` writable for `count` bytes.
-#[cfg_attr(target_os = "none", unsafe(no_mangle))]
+#[cfg_attr(not(test), unsafe(no_mangle))]
 #[unsafe(naked)]
 pub(crate) unsafe extern "C" fn memcpy(
     target: *mut u8,
@@ -35,7 +35,7 @@ pub(crate) unsafe extern "C" fn memcpy(
 /// # Safety
 /// As C's `memmove`: `source` is readable and `target` writable for `count` bytes; they may
 /// overlap.
-#[cfg_attr(target_os = "none", unsafe(no_mangle))]
+#[cfg_attr(not(test), unsafe(no_mangle))]
 #[unsafe(naked)]
 unsafe extern "C" fn memmove(target: *mut u8, source: *const u8, count: usize) -> *mut u8 {
     naked_asm!(
@@ -162,7 +162,7 @@ unsafe extern "C" fn memmove(target: *mut u8, source: *const u8, count: usize) -
 
 /// # Safety
 /// As C's `memset`: `target` is writable for `count` bytes.
-#[cfg_attr(target_os = "none", unsafe(no_mangle))]
+#[cfg_attr(not(test), unsafe(no_mangle))]
 #[unsafe(naked)]
 pub(crate) unsafe extern "C" fn memset(target: *mut u8, value: c_int, count: usize) -> *mut u8 {
     naked_asm!(
@@ -216,7 +216,7 @@ pub(crate) unsafe extern "C" fn memset(target: *mut u8, value: c_int, count: usi
 
 /// # Safety
 /// As C's `memcmp`: both are readable for `count` bytes.
-#[cfg_attr(target_os = "none", unsafe(no_mangle))]
+#[cfg_attr(not(test), unsafe(no_mangle))]
 #[unsafe(naked)]
 unsafe extern "C" fn memcmp(one: *const u8, other: *const u8, count: usize) -> c_int {
     naked_asm!(
@@ -260,7 +260,7 @@ unsafe extern "C" fn memcmp(one: *const u8, other: *const u8, count: usize) -> c
 
 /// # Safety
 /// As C's `memcmp`, of which it is the part that tells equal from different.
-#[cfg_attr(target_os = "none", unsafe(no_mangle))]
+#[cfg_attr(not(test), unsafe(no_mangle))]
 #[unsafe(naked)]
 unsafe extern "C" fn bcmp(one: *const u8, other: *const u8, count: usize) -> c_int {
     naked_asm!("jmp {memcmp}", memcmp = sym memcmp)
@@ -268,7 +268,7 @@ unsafe extern "C" fn bcmp(one: *const u8, other: *const u8, count: usize) -> c_i
 
 /// # Safety
 /// As C's `strlen`: `text` is readable up to and with its NUL.
-#[cfg_attr(target_os = "none", unsafe(no_mangle))]
+#[cfg_attr(not(test), unsafe(no_mangle))]
 #[unsafe(naked)]
 unsafe extern "C" fn strlen(text: *const c_char) -> usize {
     naked_asm!(
