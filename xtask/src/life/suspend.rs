@@ -35,6 +35,10 @@ pub(super) const TESTS: &[Test] = &[
         "life-probe: xl restore without the interface",
         restored_without,
     ),
+    (
+        "life-probe: xl restore where the backend offers less",
+        restored_with_less,
+    ),
     ("life-probe: unknown words are acknowledged", unknown_words),
     (
         "life-probe: before_shutdown is waited for, until its deadline",
@@ -309,6 +313,23 @@ fn restored_without(context: &Context) -> Result<()> {
     guest.explain(context.sh(&restore, CYCLE_LIMIT))?;
     guest.explain(ask(context, 87, "hooks"))?;
     expect_calls(context, &guest, 87, 2)
+}
+
+/// Saved, and restored where netback offers one event channel for both directions, not one for each.
+fn restored_with_less(context: &Context) -> Result<()> {
+    let name = "life-less";
+    let guest = Guest::serving(context, &wish(name, 83))?;
+    guest.explain(guest.wait_for("two event channels", XL_LIMIT))?;
+    let image = format!("/tmp/{name}.image");
+    let script = format!(
+        "offer=/sys/module/xen_netback/parameters/separate_tx_rx_irq
+         trap 'echo 1 >$offer' EXIT
+         xl save {name} {image} && echo 0 >$offer && xl restore {image} && rm {image}"
+    );
+    guest.explain(context.sh(&script, 2 * CYCLE_LIMIT))?;
+    guest.explain(guest.wait_for("one event channel", CYCLE_LIMIT))?;
+    guest.explain(ask(context, 83, "clock"))?;
+    expect_calls(context, &guest, 83, 1)
 }
 
 fn unknown_words(context: &Context) -> Result<()> {

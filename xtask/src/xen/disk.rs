@@ -33,8 +33,11 @@ const LAST: u8 = 60;
 fn hvm(context: &Context) -> Result<()> {
     // The disk is one that the firmware reads by DMA: for each two bytes of the other kind dom0 has
     // to be asked, which takes minutes in emulation.
+    // Nor has dom0 a driver that would serve files as disks.
     let changes = format!(
-        "videoram=8 nographic=1 vnc=0 'hdtype=\"ahci\"' 'vif=[ \"bridge={},model=e1000\" ]'",
+        "videoram=8 nographic=1 vnc=0 'hdtype=\"ahci\"' \
+         'disk=[ \"format=raw,vdev=hda,access=rw,backendtype=qdisk,target={IMAGE}\" ]' \
+         'vif=[ \"bridge={},model=e1000\" ]'",
         network::BRIDGE
     );
     put_image(context)?;
