@@ -21,3 +21,6 @@ pub const DNS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
 pub const FIRST_GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 /// Length in bits of the network's prefix.
 pub const PREFIX_LENGTH: u8 = 24;
+/// The lab's own hotplug script (`script=` of a `vif`): joins an interface to its bridge in a fraction of the
+/// time that Xen's own takes here. It does not hand the bridge's MTU on.
+pub const HOTPLUG_SCRIPT: &str = "vif-joins";

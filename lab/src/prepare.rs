@@ -197,6 +197,7 @@ fn recipe(release: Option<&Release>) -> String {
         root::START,
         root::BRING_UP,
         root::AGENT,
+        root::VIF_JOINS,
         &release,
     ];
     hash_of_pieces(source)

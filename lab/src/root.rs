@@ -13,6 +13,7 @@ use crate::{
     elf::{is_elf, needed_libraries},
     files::{files_below, names_in, read},
     modules::Modules,
+    network::HOTPLUG_SCRIPT,
 };
 
 /// Packages whose programs dom0 needs, besides Xen's and the kernel.
@@ -41,6 +42,7 @@ pub(crate) const COMMON: &str = include_str!("dom0/common.sh");
 pub(crate) const START: &str = include_str!("dom0/start.sh");
 pub(crate) const BRING_UP: &str = include_str!("dom0/bring-up.sh");
 pub(crate) const AGENT: &str = include_str!("dom0/agent.sh");
+pub(crate) const VIF_JOINS: &str = include_str!("dom0/vif-joins.sh");
 const INITTAB: &str = "::once:/lab/start\n";
 
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
@@ -195,6 +197,11 @@ fn skeleton(xen: &str) -> Tree {
     tree.file("lab/start", true, START.into());
     tree.file("lab/bring-up", true, BRING_UP.into());
     tree.file("lab/agent", true, AGENT.into());
+    tree.file(
+        &format!("etc/xen/scripts/{HOTPLUG_SCRIPT}"),
+        true,
+        VIF_JOINS.into(),
+    );
     tree.file("etc/inittab", false, INITTAB.into());
     tree.file(
         "etc/services",

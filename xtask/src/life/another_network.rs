@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use lab::network;
 
 use super::devices::functions;
-use crate::xen::{BOOT_LIMIT, Context, Guest, Test, Wish, XL_LIMIT};
+use crate::xen::{BOOT_LIMIT, Context, Guest, Test, Wish, XL_LIMIT, interface};
 
 pub(super) const TESTS: &[Test] = &[(
     "a vif moves to another network and back: DHCP gives other addresses",
@@ -41,7 +41,7 @@ fn there_and_back(context: &Context) -> Result<()> {
 fn with_bridge(context: &Context) -> Result<()> {
     let wish = Wish {
         append: vec!["ip=dhcp".to_owned()],
-        interfaces: vec![format!("bridge={},mac={MAC}", network::BRIDGE)],
+        interfaces: vec![format!("{},mac={MAC}", interface(network::BRIDGE))],
         ..Wish::new("http", "life-moved", 0)
     };
     let guest = Guest::serving(context, &wish)?;
@@ -63,8 +63,9 @@ fn move_to(context: &Context, guest: &Guest, bridge: &str, address: &str) -> Res
     let script = functions(guest, address)
         + &format!(
             "xl network-detach $name 0 || fail 'detach'
-             xl network-attach $name bridge={bridge} mac={MAC} || fail 'attach to {bridge}'
-             serves 60 || fail \"no answer at $peer on {bridge}\""
+             xl network-attach $name {interface} mac={MAC} || fail 'attach to {bridge}'
+             serves 60 || fail \"no answer at $peer on {bridge}\"",
+            interface = interface(bridge).replace(',', " ")
         );
     guest.explain(context.sh(&script, 2 * XL_LIMIT)).map(drop)
 }

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use lab::network;
 
-use crate::xen::{BOOT_LIMIT, Context, Guest, Test, Wish, XL_LIMIT, address};
+use crate::xen::{BOOT_LIMIT, Context, Guest, Test, Wish, XL_LIMIT, address, interface};
 
 pub(super) const TESTS: &[Test] = &[
     ("a guest without vif gets one later", first_interface),
@@ -65,6 +65,11 @@ const SECOND: u8 = 86;
 /// The bridge that every interface joins.
 const BRIDGE: &str = network::BRIDGE;
 
+/// What `xl network-attach` is told of an interface that joins the bridge by the lab's own hotplug script.
+fn quickly() -> String {
+    interface(BRIDGE).replace(',', " ")
+}
+
 fn first_interface(context: &Context) -> Result<()> {
     let wish = Wish {
         interfaces: Vec::new(),
@@ -88,28 +93,18 @@ fn with_room_for_a_second<'a>(context: &'a Context, name: &str) -> Result<Guest<
     Guest::serving(context, &wish)
 }
 
-/// Does of `vif-bridge` what matters here, in a quarter of the time: `vif-bridge` starts dozens of programs.
-const HOTPLUG_SCRIPT: &str = "#!/bin/sh
-    case $1 in online | add)
-      ip link set $vif master BRIDGE up && xenstore-write $XENBUS_PATH/hotplug-status connected ;;
-    esac
-    ";
-
 /// Each time with another Ethernet address, so that nobody reaches the guest who did not hear
 /// it announced. The first times with Xen's own hotplug script.
 fn attach_and_detach(context: &Context) -> Result<()> {
     let cycles = context.extent.pick(50, 1000);
-    let hotplug = "/etc/xen/scripts/vif-joins";
-    let script = HOTPLUG_SCRIPT.replace("BRIDGE", BRIDGE);
-    context.dom0.write(hotplug, script.as_bytes())?;
-    context.sh(&format!("chmod 755 {hotplug}"), XL_LIMIT)?;
+    let quickly = quickly();
     let guest = with_room_for_a_second(context, "life-attach")?;
     let script = functions(&guest, &address(SECOND))
         + &format!(
             "for cycle in $(seq {cycles}); do
                mac=$(printf '00:16:3e:77:%02x:%02x' $((cycle / 256)) $((cycle % 256)))
-               script=; [ $cycle -le 2 ] || script=script=vif-joins
-               xl network-attach $name bridge={BRIDGE} mac=$mac $script || fail \"attach $cycle\"
+               interface='{quickly}'; [ $cycle -gt 2 ] || interface=bridge={BRIDGE}
+               xl network-attach $name $interface mac=$mac || fail \"attach $cycle\"
                serves 20 || fail \"no answer in cycle $cycle\"
                if [ $((cycle % 2)) = 0 ]; then
                  curl -s -o /dev/null --max-time 30 http://$peer/bytes/400000000 &
@@ -126,12 +121,12 @@ fn attach_and_detach(context: &Context) -> Result<()> {
              xenstore-read /local/domain/$id/device/vif/1/mac 2>/dev/null && fail 'nodes are left'
              # Without a pause, the first half of it.
              for cycle in 1 2 3; do
-               xl network-attach $name bridge={BRIDGE}; xl network-detach $name 1
+               xl network-attach $name {quickly}; xl network-detach $name 1
              done
-             xl network-attach $name bridge={BRIDGE} && serves 20 || fail 'no answer at the end'
+             xl network-attach $name {quickly} && serves 20 || fail 'no answer at the end'
              # A connection goes on over the next device of the same handle.
              dial; ask || fail 'no answer over a new connection'
-             xl network-detach $name 1; xl network-attach $name bridge={BRIDGE}
+             xl network-detach $name 1; xl network-attach $name {quickly}
              serves 20 || fail 'no answer after the last attach'
              ask || fail 'the connection is lost'",
         );
@@ -154,13 +149,14 @@ fn attach_and_detach(context: &Context) -> Result<()> {
 /// address from the host.
 fn detached_in_each_state(context: &Context) -> Result<()> {
     let guest = Guest::serving(context, &Wish::new("http", "life-detach", FIRST))?;
+    let quickly = quickly();
     let states = context.extent.pick("2 6", "1 2 3 4 5 6 7 8");
     let script = functions(&guest, &address(SECOND))
         + &format!(
             "set -- {} {}
              for state in {states}; do
                peer=$1; set -- $2 $1
-               xl network-attach $name bridge={BRIDGE} ip=$peer || fail \"attach $state\"
+               xl network-attach $name {quickly} ip=$peer || fail \"attach $state\"
                serves 20 || fail \"no answer at $peer before state $state\"
                xenstore-write /local/domain/0/backend/vif/$id/1/state $state
                xl network-detach $name 1 || fail \"detach in state $state\"
@@ -220,10 +216,9 @@ fn backend_deaths(context: &Context) -> Result<()> {
 fn senseless_values(context: &Context) -> Result<()> {
     const MAC: &str = "00:16:3e:77:00:01";
     let guest = with_room_for_a_second(context, "life-senseless")?;
+    let quickly = quickly();
     let attach = functions(&guest, &address(SECOND))
-        + &format!(
-            "xl network-attach $name bridge={BRIDGE} mac={MAC} && serves 20 || fail 'no answer'"
-        );
+        + &format!("xl network-attach $name {quickly} mac={MAC} && serves 20 || fail 'no answer'");
     guest.explain(context.sh(&attach, 2 * XL_LIMIT))?;
     let again = |nodes: &str| {
         // A backend that closes is connected again, with what the nodes say then.
@@ -265,7 +260,7 @@ fn senseless_values(context: &Context) -> Result<()> {
 fn rate_limited(context: &Context) -> Result<()> {
     const BYTES: u32 = 2_000_000;
     let wish = Wish {
-        interfaces: vec![format!("bridge={BRIDGE},rate=4Mb/s")],
+        interfaces: vec![format!("{},rate=4Mb/s", interface(BRIDGE))],
         ..Wish::new("http", "life-rate", FIRST)
     };
     let guest = Guest::serving(context, &wish)?;

@@ -5,7 +5,7 @@ use cargo_rekernel::monitor::dom0::Domain;
 use cargo_rekernel::monitor::{self, Report};
 
 use super::operator::InDom0;
-use crate::xen::{BOOT_LIMIT, Context, Guest, Test, Wish, XL_LIMIT};
+use crate::xen::{BOOT_LIMIT, Context, Guest, Test, Wish, XL_LIMIT, interface};
 
 pub(super) const TESTS: &[Test] = &[(
     "a silent network: five reasons are told apart",
@@ -97,11 +97,7 @@ fn with_bridge(context: &Context) -> Result<()> {
         let wish = Wish {
             memory_mib: 32,
             append: case.append.iter().map(|&key| key.to_owned()).collect(),
-            interfaces: case
-                .bridge
-                .iter()
-                .map(|bridge| format!("bridge={bridge}"))
-                .collect(),
+            interfaces: case.bridge.into_iter().map(interface).collect(),
             ..Wish::new("http", case.name, 0)
         };
         let guest = Guest::create_paused(context, &wish)?;

@@ -35,7 +35,7 @@ impl Wish {
                 format!("ip={}/{}", address(last), network::PREFIX_LENGTH),
                 format!("gw={}", network::GATEWAY),
             ],
-            interfaces: vec![format!("bridge={}", network::BRIDGE)],
+            interfaces: vec![interface(network::BRIDGE)],
             on_crash: "preserve",
             further: Vec::new(),
         }
@@ -53,6 +53,11 @@ impl Wish {
             further: self.further.clone(),
         }
     }
+}
+
+/// An interface on this bridge, as xl's `vif` has it, that the lab's own hotplug script joins to it.
+pub(crate) fn interface(bridge: &str) -> String {
+    format!("bridge={bridge},script={}", network::HOTPLUG_SCRIPT)
 }
 
 /// An address of the lab's network, outside of what its DHCP server gives away.

@@ -111,6 +111,7 @@ fn address_ipv6(last: u8) -> String {
 
 fn echo_guest<'a>(context: &'a Context<'a>, name: &str, last: u8) -> Result<Guest<'a>> {
     let mut wish = Wish::new("echo", name, last);
+    wish.interfaces = vec![format!("bridge={}", network::BRIDGE)];
     wish.append.push(format!("ip6={}/64", address_ipv6(last)));
     Guest::serving(context, &wish)
 }

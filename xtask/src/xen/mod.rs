@@ -21,7 +21,7 @@ use anyhow::{Result, bail};
 use cargo_rekernel::xen::ensure_lab;
 use lab::{Dom0, Prepared, Release};
 
-pub(crate) use guest::{Guest, Wish, address};
+pub(crate) use guest::{Guest, Wish, address, interface};
 
 use crate::guests::Guests;
 use crate::life;

@@ -22,6 +22,8 @@ pub(super) const TESTS: &[Test] = &[
 fn by_dhcp(context: &Context) -> Result<()> {
     let wish = Wish {
         append: Vec::new(),
+        // With Xen's own hotplug script.
+        interfaces: vec![format!("bridge={}", network::BRIDGE)],
         ..Wish::new("http", "http-dhcp", 0)
     };
     let guest = Guest::serving(context, &wish)?;
