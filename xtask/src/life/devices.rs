@@ -41,7 +41,13 @@ pub(super) fn functions(guest: &Guest, peer: &str) -> String {
            done
          }}
          # Heap in use, in KiB, as the guest's own page says.
-         heap() {{ curl -sS --max-time 10 http://{first}/ | sed -n 's/.*<th align=left>heap<td>//p'; }}
+         heap() {{
+           for try in 1 2 3; do
+             said=$(curl -sS --max-time 10 http://{first}/ | sed -n 's/.*<th align=left>heap<td>//p')
+             [ -z \"$said\" ] || {{ echo \"$said\"; return; }}
+           done
+           return 1
+         }}
          # One connection that is kept, and a request over it.
          dial() {{ exec 3<>/dev/tcp/$peer/80; }}
          ask() {{
@@ -116,7 +122,9 @@ fn attach_and_detach(context: &Context) -> Result<()> {
                done
                [ ! -e /sys/class/net/vif$id.1 ] || fail \"cycle $cycle: vif$id.1 is still there\"
                kill $(jobs -p) 2>/dev/null; wait 2>/dev/null
-               case $cycle in 2 | {cycles}) echo \"after $cycle: $(heap)\";; esac
+               case $cycle in 2 | {cycles})
+                 said=$(heap) || fail \"no word of the heap after cycle $cycle\"; echo \"after $cycle: $said\" ;;
+               esac
              done
              xenstore-read /local/domain/$id/device/vif/1/mac 2>/dev/null && fail 'nodes are left'
              # Without a pause, the first half of it.
