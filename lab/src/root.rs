@@ -377,7 +377,7 @@ mod tests {
 
     #[test]
     fn the_scripts_are_shell_that_parses() {
-        for script in [COMMON, START, BRING_UP, AGENT] {
+        for script in [COMMON, START, BRING_UP, AGENT, VIF_JOINS] {
             let scratch = Scratch::new("script").unwrap();
             let file = scratch.path().join("script");
             fs::write(&file, script).unwrap();

@@ -297,15 +297,12 @@ impl<H: Hypervisor> Control<H> {
                 return action;
             }
         }
-        let mut next = self.frontend.clone();
-        let action = next.step(seen);
-        if let Action::Restart { acknowledged } = action
+        if let Action::Restart { acknowledged } = self.frontend.peek(seen)
             && self.hypervisor.now() < self.pace.restart_at(acknowledged)
         {
             return Action::Wait;
         }
-        self.frontend = next;
-        action
+        self.frontend.step(seen)
     }
 
     /// Returns what there is to see now, where that is known: what was `seen` before if nothing

@@ -3,8 +3,9 @@
 use anyhow::{Context as _, Result, ensure};
 use lab::network;
 
+use super::bridge::with_bridge;
 use super::devices::functions;
-use crate::xen::{BOOT_LIMIT, Context, Guest, Test, Wish, XL_LIMIT, interface};
+use crate::xen::{BOOT_LIMIT, Context, Guest, Test, Wish, XL_LIMIT, attach_arguments, interface};
 
 pub(super) const TESTS: &[Test] = &[(
     "a vif moves to another network and back: DHCP gives other addresses",
@@ -20,25 +21,16 @@ const ADDRESS: &str = "10.8.0.50";
 const MAC: &str = "00:16:3e:77:02:01";
 
 fn there_and_back(context: &Context) -> Result<()> {
-    let prepare = format!(
-        "ip link add {BRIDGE} type bridge forward_delay 0 && ip address add {DOM0}/24 dev {BRIDGE} &&
-         ip link set {BRIDGE} up || exit 1
-         mkdir -p /tmp/other && cd /tmp/other && touch leases
-         printf '%s\\n' 'start {ADDRESS}' 'end {ADDRESS}' 'interface {BRIDGE}' 'option subnet 255.255.255.0' \
-           'lease_file /tmp/other/leases' 'pidfile /tmp/other/pid' >configuration
-         udhcpd configuration"
+    let file = "/guests/udhcpd";
+    let configuration = format!(
+        "start {ADDRESS}\nend {ADDRESS}\ninterface {BRIDGE}\noption subnet 255.255.255.0\nlease_file /guests/leases\n"
     );
-    let outcome = context
-        .sh(&prepare, XL_LIMIT)
-        .and_then(|_| with_bridge(context));
-    let tidied = context.sh(
-        &format!("kill $(cat /tmp/other/pid); ip link delete {BRIDGE}; rm -r /tmp/other"),
-        XL_LIMIT,
-    );
-    outcome.and(tidied.map(drop))
+    context.dom0.write(file, configuration.as_bytes())?;
+    let server = format!("udhcpd -f {file}");
+    with_bridge(context, BRIDGE, DOM0, &server, || moved(context))
 }
 
-fn with_bridge(context: &Context) -> Result<()> {
+fn moved(context: &Context) -> Result<()> {
     let wish = Wish {
         append: vec!["ip=dhcp".to_owned()],
         interfaces: vec![format!("{},mac={MAC}", interface(network::BRIDGE))],
@@ -65,7 +57,7 @@ fn move_to(context: &Context, guest: &Guest, bridge: &str, address: &str) -> Res
             "xl network-detach $name 0 || fail 'detach'
              xl network-attach $name {interface} mac={MAC} || fail 'attach to {bridge}'
              serves 60 || fail \"no answer at $peer on {bridge}\"",
-            interface = interface(bridge).replace(',', " ")
+            interface = attach_arguments(&interface(bridge))
         );
     guest.explain(context.sh(&script, 2 * XL_LIMIT)).map(drop)
 }

@@ -3,7 +3,9 @@
 use anyhow::{Context as _, Result, ensure};
 use lab::network;
 
-use crate::xen::{BOOT_LIMIT, Context, Guest, Test, Wish, XL_LIMIT, address, interface};
+use crate::xen::{
+    BOOT_LIMIT, Context, Guest, Test, Wish, XL_LIMIT, address, attach_arguments, interface,
+};
 
 pub(super) const TESTS: &[Test] = &[
     ("a guest without vif gets one later", first_interface),
@@ -73,7 +75,7 @@ const BRIDGE: &str = network::BRIDGE;
 
 /// What `xl network-attach` is told of an interface that joins the bridge by the lab's own hotplug script.
 fn quickly() -> String {
-    interface(BRIDGE).replace(',', " ")
+    attach_arguments(&interface(BRIDGE))
 }
 
 fn first_interface(context: &Context) -> Result<()> {

@@ -5,7 +5,7 @@ use lab::{GuestFile, network};
 
 use super::devices::functions;
 use crate::http::hash_of_bytes;
-use crate::xen::{BOOT_LIMIT, Context, Guest, Test, Wish, XL_LIMIT, address};
+use crate::xen::{BOOT_LIMIT, Context, Guest, Test, Wish, XL_LIMIT, address, attach_arguments};
 
 pub(super) const TESTS: &[Test] = &[(
     "a vif is served by a driver domain, which dies and is replaced",
@@ -53,7 +53,7 @@ fn served_by_a_driver_domain(context: &Context) -> Result<()> {
              served_by {second}",
             first = first.name,
             second = second.name,
-            interface = interface(&second).replace(',', " "),
+            interface = attach_arguments(&interface(&second)),
         );
     guest.explain(second.explain(context.sh(&script, 4 * XL_LIMIT)))?;
     ensure!(

@@ -2,6 +2,7 @@
 //! Xen tier uses too.
 
 mod another_network;
+mod bridge;
 mod devices;
 mod driver_domain;
 mod memory;

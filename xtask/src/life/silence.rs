@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use cargo_rekernel::monitor::dom0::Domain;
 use cargo_rekernel::monitor::{self, Report};
 
+use super::bridge::with_bridge;
 use super::operator::InDom0;
 use crate::xen::{BOOT_LIMIT, Context, Guest, Test, Wish, XL_LIMIT, interface};
 
@@ -77,20 +78,11 @@ const CASES: [Case; 5] = [
 
 fn five_reasons(context: &Context) -> Result<()> {
     // Somebody who looks for a host that is not there is heard by all.
-    let prepare = format!(
-        "ip link add {BRIDGE} type bridge && ip address add {DOM0}/24 dev {BRIDGE} && ip link set {BRIDGE} up
-         (ping -c 120 10.9.0.77 >/dev/null 2>&1 & echo $! >/tmp/quiet-ping)"
-    );
-    context.sh(&prepare, XL_LIMIT)?;
-    let outcome = with_bridge(context);
-    let tidied = context.sh(
-        &format!("kill $(cat /tmp/quiet-ping); ip link delete {BRIDGE}"),
-        XL_LIMIT,
-    );
-    outcome.and(tidied.map(drop))
+    let looks = "ping -c 120 10.9.0.77";
+    with_bridge(context, BRIDGE, DOM0, looks, || all_at_once(context))
 }
 
-fn with_bridge(context: &Context) -> Result<()> {
+fn all_at_once(context: &Context) -> Result<()> {
     // All of them wait at the same time.
     let mut guests = Vec::new();
     for case in &CASES {

@@ -27,6 +27,9 @@ const IMAGE: &str = "/var/lib/xen/images/http.raw";
 /// The file for xl that was made with the image.
 const CONFIGURATION: &str = "/guests/http.cfg";
 
+/// GRUB for PVH guests, one of the files that dom0 is given for guests that boot from disks.
+const PVGRUB: &str = "/usr/lib/grub-xen/grub-i386-xen_pvh.bin";
+
 /// The last number of the address in the image. One guest at a time has it.
 const LAST: u8 = 60;
 
@@ -40,7 +43,6 @@ fn hvm(context: &Context) -> Result<()> {
          'vif=[ \"bridge={},model=e1000\" ]'",
         network::BRIDGE
     );
-    put_image(context)?;
     let guest = serving(context, "http-hvm", CONFIGURATION, &changes)?;
     let console = guest.console();
     let unplugged = format!("unplugged the emulated network card {CARD} at 00:");
@@ -63,13 +65,12 @@ fn hvm(context: &Context) -> Result<()> {
 
 fn pvgrub(context: &Context) -> Result<()> {
     let devices = format!(
-        "type = \"pvh\"\nkernel = \"/usr/lib/grub-xen/grub-i386-xen_pvh.bin\"\n\
+        "type = \"pvh\"\nkernel = \"{PVGRUB}\"\n\
          disk = [ \"format=raw,vdev=xvda,access=rw,backendtype=qdisk,target={IMAGE}\" ]\n\
          vif = [ \"bridge={}\" ]\n",
         network::BRIDGE
     );
     let file = "/guests/http-pvgrub.cfg";
-    put_image(context)?;
     context.dom0.write(file, devices.as_bytes())?;
     let guest = serving(context, "http-pvgrub", file, "memory=64 vcpus=1")?;
     answers_and_ends(context, &guest)
@@ -83,6 +84,7 @@ fn serving<'a>(
     configuration: &str,
     changes: &str,
 ) -> Result<Guest<'a>> {
+    put_image(context)?;
     let guest = Guest::adopt(context, name);
     let create =
         format!("xl create -q {configuration} 'name=\"{name}\"' 'on_crash=\"preserve\"' {changes}");
@@ -109,7 +111,7 @@ fn answers_and_ends(context: &Context, guest: &Guest) -> Result<()> {
 }
 
 /// Puts a raw image of `http` and its file for xl into dom0, and what dom0 needs for guests that boot from
-/// disks.
+/// disks, unless a test before did.
 fn put_image(context: &Context) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let elf = context.guests.guest("http")?.elf.display().to_string();
@@ -121,7 +123,10 @@ fn put_image(context: &Context) -> Result<()> {
         "--append", &ip, "--append", &gateway,
     ])?;
     ensure!(outcome.success, "{outcome}");
-    context.dom0.unpack(&context.lab.disk_guests())?;
+    let is_there = context.dom0.run(&format!("test -e {PVGRUB}"), XL_LIMIT)?;
+    if !is_there.success() {
+        context.dom0.unpack(&context.lab.disk_guests())?;
+    }
     for (made, place) in [("http.raw", IMAGE), ("http.cfg", CONFIGURATION)] {
         context.dom0.copy_in(&folder.path().join(made), place)?;
     }

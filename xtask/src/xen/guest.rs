@@ -60,6 +60,11 @@ pub(crate) fn interface(bridge: &str) -> String {
     format!("bridge={bridge},script={}", network::HOTPLUG_SCRIPT)
 }
 
+/// The same as the arguments of `xl network-attach`.
+pub(crate) fn attach_arguments(interface: &str) -> String {
+    interface.replace(',', " ")
+}
+
 /// An address of the lab's network, outside of what its DHCP server gives away.
 pub(crate) fn address(last: u8) -> String {
     let [a, b, c, _] = network::DOM0.octets();

@@ -21,7 +21,7 @@ use anyhow::{Result, bail};
 use cargo_rekernel::xen::ensure_lab;
 use lab::{Dom0, Prepared, Release};
 
-pub(crate) use guest::{Guest, Wish, address, interface};
+pub(crate) use guest::{Guest, Wish, address, attach_arguments, interface};
 
 use crate::guests::Guests;
 use crate::life;
@@ -219,8 +219,8 @@ impl Selection<'_> {
 }
 
 impl Context<'_> {
-    /// Runs a test, then removes the files that it left in dom0: those lie in memory, which hundreds of tests
-    /// would fill.
+    /// Runs a test, then removes the files that it left in dom0: those lie in memory, which the tests of two
+    /// tiers together fill.
     fn check(&self, summary: &mut Summary, tier: Tier, (test, body): Test) {
         summary.check(tier, test, || {
             let outcome = body(self);

@@ -46,7 +46,7 @@ pub enum Action {
     Restart {
         /// Whether the backend has closed too. A backend that is ready without may have been started again,
         /// and be taking up rings that were just taken back: it would take the next ones for those. So the driver
-        /// gives it time to close before it does this, and tells the machine of it only then.
+        /// gives it time to close before it takes this step.
         acknowledged: bool,
     },
     /// The device was taken away: link down, take the rings back, write nothing. Writing would
@@ -83,9 +83,14 @@ impl Frontend {
         self.phase
     }
 
+    /// What [`step`](Self::step) would return: for a driver that may put it off.
+    pub fn peek(&self, seen: &Observation) -> Action {
+        decide(self.phase, seen)
+    }
+
     /// What to do now, taken as done.
     pub fn step(&mut self, seen: &Observation) -> Action {
-        let action = decide(self.phase, seen);
+        let action = self.peek(seen);
         self.phase = phase_after(self.phase, action);
         action
     }

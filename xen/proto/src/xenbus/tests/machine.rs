@@ -168,17 +168,14 @@ impl World {
             backend: self.backend,
             online: self.online,
         };
-        let mut next = self.frontend.clone();
-        let action = next.step(&seen);
         // This backend closes as soon as it knows that we have.
-        if action
-            == (Action::Restart {
-                acknowledged: false,
-            })
-        {
+        let unacknowledged = Action::Restart {
+            acknowledged: false,
+        };
+        if self.frontend.peek(&seen) == unacknowledged {
             return Action::Wait;
         }
-        self.frontend = next;
+        let action = self.frontend.step(&seen);
         self.perform(action);
         action
     }
